@@ -1,0 +1,248 @@
+"""Tracing: the equations of a cell are run once, on values that write down what is done to them."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+from headgate.program.errors import CellError
+from headgate.program.program import SCALAR, Program
+from headgate.program.values import Block, Blocks, Bundle, Family, Operand, Value, as_value
+from headgate.program.widths import Widths, finish
+
+
+@dataclass
+class TracedNode:
+    op: str
+    args: tuple[int, ...]
+    attrs: dict[str, Any]
+    width: int | None
+    line: int
+
+
+class NormGroup:
+    """The values that one layer normalisation takes its statistics over."""
+
+    def __init__(self, trace: Trace, eps: float) -> None:
+        self.trace = trace
+        self.eps = eps
+        self.members: list[int] = []
+
+    def part(self, value: Value) -> Value:
+        if value.index not in self.members:
+            self.members.append(value.index)
+        attrs = {"part": self.members.index(value.index), "eps": self.eps, "group": self}
+        return self.trace.node("layer_norm", (), attrs, self.trace.nodes[value.index].width)
+
+
+class Trace:
+    """The nodes of a cell while its equations run, with the line that wrote each."""
+
+    def __init__(self, name: str, code: CodeType) -> None:
+        self.name = name
+        self.code = code
+        self.nodes: list[TracedNode] = []
+        self.widths = Widths()
+        self._line = code.co_firstlineno
+        self._fixed_line: int | None = None
+
+    def here(self) -> int:
+        """The line of the cell that is running now."""
+        if self._fixed_line is not None:
+            return self._fixed_line
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code is self.code:
+                self._line = frame.f_lineno
+                break
+            frame = frame.f_back
+        return self._line
+
+    @contextmanager
+    def at(self, line: int) -> Iterator[None]:
+        """What is done inside counts as written on this line."""
+        previous, self._fixed_line = self._fixed_line, line
+        try:
+            yield
+        finally:
+            self._fixed_line = previous
+
+    def fail(self, message: str, line: int | None = None) -> NoReturn:
+        raise CellError(f"{self.where(line)}: {message}")
+
+    def where(self, line: int | None = None) -> str:
+        """ "cell 'name', line 7 (`h = ...`)"; without source text, the line's number alone."""
+        line = self.here() if line is None else line
+        source = linecache.getline(self.code.co_filename, line).strip()
+        return f"cell '{self.name}', line {line}" + (f" (`{source}`)" if source else "")
+
+    def node(
+        self, op: str, args: tuple[int, ...], attrs: dict[str, Any], width: int | None
+    ) -> Value:
+        self.nodes.append(TracedNode(op, args, attrs, width, self.here()))
+        return Value(self, len(self.nodes) - 1)
+
+    def constant(self, value: float) -> Value:
+        if math.isnan(value):
+            self.fail("NaN is not a number to compute with")
+        return self.node("constant", (), {"value": value}, None)
+
+    def parameter(self, family: str, block: str) -> Value:
+        attrs = {"family": family, "block": block}
+        return self.node("parameter", (), attrs, self.widths.of_rows(family, block))
+
+    def product(self, family: str, block: str, operands: tuple[int, ...]) -> Value:
+        for operand in operands:
+            if self.nodes[operand].width is None:
+                self.fail("right of @ stands a vector; this is a number")
+        attrs = {"family": family, "block": block}
+        return self.node("product", operands, attrs, self.widths.of_rows(family, block))
+
+    def elementwise(self, op: str, operands: Sequence[Value], attrs: dict[str, Any]) -> Value:
+        args = tuple(operand.index for operand in operands)
+        wide = [w for a in args if (w := self.nodes[a].width) is not None]
+        for other in wide[1:]:
+            self.widths.unify(wide[0], other, self.here())
+        return self.node(op, args, dict(attrs), wide[0] if wide else None)
+
+    def norm_group(self, eps: float) -> NormGroup:
+        return NormGroup(self, eps)
+
+
+def trace(
+    function: Callable[..., Any], *, name: str | None = None, widths: Mapping[str, str]
+) -> Program:
+    """Run the equations once and return them as a Program.
+
+    Raises CellError, naming the line, where the function is not a cell.
+    """
+    name = name or function.__name__
+    record = Trace(name, function.__code__)
+    x, states, families, initial = _arguments(record, function)
+    with _locals_at_return(function.__code__) as local:
+        returned = _call(record, function, [x, *states.values()], families)
+    nexts = _next_values(record, returned, states)
+    named = _named_values(local, {*states, *families})
+    return finish(record, nexts, initial, named, list(families), widths, function.__doc__ or "")
+
+
+def _arguments(
+    record: Trace, function: Callable[..., Any]
+) -> tuple[Value, dict[str, Value], dict[str, Family], dict[str, float]]:
+    first = record.code.co_firstlineno
+    positional: list[str] = []
+    families: dict[str, Family] = {}
+    initial: dict[str, float] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            families[parameter.name] = Family(record, parameter.name)
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            record.fail("a cell names its states and families; * and ** arguments hide them", first)
+        else:
+            positional.append(parameter.name)
+            default = 0.0 if parameter.default is parameter.empty else parameter.default
+            if isinstance(default, bool) or not isinstance(default, (int, float)):
+                record.fail(f"the initial value of {parameter.name} is a number", first)
+            initial[parameter.name] = float(default)
+    if len(positional) < 2:
+        record.fail(
+            "a cell takes the input and at least one state, as in def cell(x, h, *, W, R, b)", first
+        )
+    x_name, *state_names = positional
+    with record.at(first):
+        x = record.node("input", (), {}, record.widths.new("input", first))
+        states = {
+            s: record.node("state", (), {"name": s}, record.widths.new(None, first))
+            for s in state_names
+        }
+    del initial[x_name]
+    return x, states, families, initial
+
+
+def _call(
+    record: Trace,
+    function: Callable[..., Any],
+    arguments: Sequence[Value],
+    families: Mapping[str, Family],
+) -> Any:
+    try:
+        return function(*arguments, **families)
+    except CellError:
+        raise
+    except Exception as error:
+        lines = [
+            frame.f_lineno
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+            if frame.f_code is record.code
+        ]
+        where = record.where(lines[-1] if lines else None)
+        raise CellError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _locals_at_return(code: CodeType) -> Iterator[dict[str, Any]]:
+    """Collects the local variables that the function has when it returns."""
+    found: dict[str, Any] = {}
+    previous = sys.getprofile()
+
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            found.clear()
+            found.update(frame.f_locals)
+
+    sys.setprofile(watch)
+    try:
+        yield found
+    finally:
+        sys.setprofile(previous)
+
+
+def _next_values(record: Trace, returned: Any, states: Mapping[str, Value]) -> dict[str, Value]:
+    last = record.here()
+    values = returned if isinstance(returned, tuple) else (returned,)
+    if returned is None or len(values) != len(states):
+        count = 0 if returned is None else len(values)
+        record.fail(
+            f"the cell returns {count} value{'s' * (count != 1)} and has {len(states)} "
+            f"state{'s' * (len(states) != 1)} ({', '.join(states)}); return the next value of "
+            "each, in their order",
+            last,
+        )
+    nexts: dict[str, Value] = {}
+    for name, value in zip(states, values, strict=True):
+        if not isinstance(value, Operand):
+            record.fail(
+                f"the next value of {name} is a {type(value).__name__}, not a value of the "
+                "equations",
+                last,
+            )
+        with record.at(last):
+            nexts[name] = as_value(record, value)
+            same = (record.nodes[states[name].index].width, record.nodes[nexts[name].index].width)
+            if same[1] is None:
+                record.fail(f"the next value of {name} is one number, not a vector", last)
+            record.widths.unify(same[0], same[1], last)
+    return nexts
+
+
+def _named_values(local: Mapping[str, Any], taken: set[str]) -> dict[str, int]:
+    named: dict[str, int] = {}
+    for name, value in local.items():
+        if isinstance(value, Bundle):
+            value = value.single()
+        if name in taken or not isinstance(value, Value):
+            continue
+        if value.trace.nodes[value.index].op not in ("input", "state", "parameter", "constant"):
+            named[name] = value.index
+    return named
+
+
+__all__ = ["SCALAR", "Block", "Blocks", "Trace", "trace"]
