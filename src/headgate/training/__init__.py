@@ -1,0 +1,27 @@
+"""One explicit fit loop for every task; losses, optimisers, schedules, stopping rules, checkpoints."""
+
+from __future__ import annotations
+
+from .batches import ArrayBatches, Batch, Batches
+from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .config import FitConfig
+from .fit import FitResult, fit
+from .losses import make_loss
+from .stopping import EpochRecord
+from .update import NonFiniteLossError
+
+__all__ = [
+    "ArrayBatches",
+    "Batch",
+    "Batches",
+    "Checkpoint",
+    "CheckpointError",
+    "EpochRecord",
+    "FitConfig",
+    "FitResult",
+    "NonFiniteLossError",
+    "fit",
+    "load_checkpoint",
+    "make_loss",
+    "save_checkpoint",
+]
