@@ -1,17 +1,20 @@
-"""The shape of the house: which room may use which, what is public, how long a file may grow."""
+"""The shape of the house: which room may use which, what is public, what is pinned."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import headgate
 
-SOURCE = Path(__file__).parents[1] / "src" / "headgate"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "headgate"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # From the ground up. A room may import those of lower levels and itself, never its neighbours.
@@ -88,3 +91,19 @@ def test_public_names_exist_and_are_documented() -> None:
     for name in headgate.__all__:
         value = getattr(headgate, name, None) or importlib.import_module(f"headgate.{name}")
         assert value.__doc__, f"headgate.{name} has no docstring"
+
+
+def test_every_direct_dependency_is_pinned_within_its_bounds() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = settings["project"]
+    groups = (
+        settings["build-system"]["requires"],
+        project["dependencies"],
+        *project["optional-dependencies"].values(),
+    )
+    for requirement in (Requirement(text) for group in groups for text in group):
+        if requirement.name != project["name"]:
+            assert {clause.operator for clause in requirement.specifier} == {">=", "<"}
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
