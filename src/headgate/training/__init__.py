@@ -1,4 +1,4 @@
-"""One explicit fit loop for every task; losses, optimisers, schedules, stopping rules, checkpoints."""
+"""One explicit fit loop for every task; losses, optimisers, stopping rules, checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: what a fit is fed, and how batches are cut by rows (processes) and by steps (truncated BPTT)."""
+"""Batches: what a fit is fed, and how it is cut by rows (processes) and by steps (pieces)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ class Batch:
     Args:
         inputs: (N, T, I), or a tuple, list or dict of tensors whose first axis is N.
         targets: (N, T, …) for one target a step, (N, …) for one a row.
-        lengths: (N,) steps of each row; none: every row has all T. What lies past a row's end may be NaN.
-        valid: which targets count: bool, the leading axes of the targets' shape. None with lengths means
-            one target a step, those past a row's end not counting; None without lengths: all count.
+        lengths: (N,) steps of each row; none: every row has all T. What lies past a row's end may
+            be NaN.
+        valid: which targets count: bool, the leading axes of the targets' shape. None with lengths
+            means one target a step, those past a row's end not counting; None without lengths: all
+            count.
     """
 
     inputs: Any
@@ -52,9 +54,9 @@ class Batch:
             return
         if self.targets.shape[:2] != self.inputs.shape[:2]:
             raise ValueError(
-                f"Batch: with lengths and no valid, expected one target a step {tuple(past.shape)}, got "
-                f"targets {tuple(self.targets.shape)}; give valid=torch.ones(N, dtype=torch.bool) where "
-                f"there is one target a row"
+                "Batch: with lengths and no valid, expected one target a step "
+                f"{tuple(past.shape)}, got targets {tuple(self.targets.shape)}; give "
+                "valid=torch.ones(N, dtype=torch.bool) where there is one target a row"
             )
         object.__setattr__(self, "valid", ~past)
 
@@ -91,8 +93,8 @@ class Batch:
             return
         if not isinstance(self.inputs, Tensor) or self.targets.shape[:2] != self.inputs.shape[:2]:
             raise ValueError(
-                "truncated_bptt: expected inputs (N, T, I) and one target a step (N, T, …), which can be "
-                "cut into pieces; leave truncated_bptt out for other data"
+                "truncated_bptt: expected inputs (N, T, I) and one target a step (N, T, …), which "
+                "can be cut into pieces; leave truncated_bptt out for other data"
             )
         for start in range(0, self.inputs.shape[1], steps):
             yield self._steps(start, start + steps)
@@ -110,7 +112,8 @@ class Batch:
 class Batches(Protocol):
     """Anything that gives the k-th epoch's batches, the same each time it is asked.
 
-    `generator` stands in the same state at the beginning of every epoch, the fit's seed; k says which epoch.
+    `generator` stands in the same state at the beginning of every epoch, the fit's seed; k says
+    which epoch.
     """
 
     def epoch(self, k: int, generator: torch.Generator, /) -> Iterator[Batch]: ...
@@ -171,8 +174,9 @@ class ArrayBatches:
             for row, (x, y) in enumerate(zip(self.inputs, self.targets, strict=True)):
                 if len(x) != len(y):
                     raise ValueError(
-                        f"ArrayBatches: expected one target a step, but row {row} has {len(x)} steps and "
-                        f"{len(y)} targets; for one target a row give the targets as one array"
+                        f"ArrayBatches: expected one target a step, but row {row} has {len(x)} "
+                        f"steps and {len(y)} targets; for one target a row give the targets as "
+                        "one array"
                     )
 
     def __len__(self) -> int:

@@ -1,10 +1,10 @@
 """Checkpoints: a folder that a kill at any moment leaves whole.
 
     folder/latest              the name of the newest whole step
-    folder/step-000012/        model.safetensors, best.safetensors, optimizer.safetensors, state.json
+    folder/step-000012/        model, best and optimizer.safetensors; state.json
 
-A step is written under another name, brought to disk and renamed; only then `latest` is replaced, and only
-then the steps before it are removed.
+A step is written under another name, brought to disk and renamed; only then `latest` is replaced,
+and only then the steps before it are removed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """Everything a fit needs to go on after a whole epoch.
 
-    `state` is what JSON can hold: epoch, history, configuration. `optimizer` is the optimiser's state_dict.
+    `state` is what JSON can hold: epoch, history, configuration. `optimizer` is the optimiser's
+    state_dict.
     """
 
     state: dict[str, Any]
@@ -65,7 +66,7 @@ def save_checkpoint(folder: str | os.PathLike[str], step: int, checkpoint: Check
 
 
 def load_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint | None:
-    """The folder's newest checkpoint; None where it holds none. Raises CheckpointError if it is damaged."""
+    """The folder's newest checkpoint, or None. Raises CheckpointError if it is damaged."""
     folder = Path(folder)
     name = _latest(folder)
     if name is None:
@@ -75,8 +76,8 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint | None:
         document = json.loads((step / "state.json").read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise CheckpointError(
-                f"checkpoint {step}: expected format {FORMAT}, got {document['format']}; "
-                f"read it with the version of headgate that wrote it"
+                f"checkpoint {step}: expected format {FORMAT}, got {document['format']}; read it "
+                "with the version of headgate that wrote it"
             )
         tensors = _read(step / "optimizer.safetensors")
         best = step / "best.safetensors"
@@ -88,8 +89,8 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint | None:
         )
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
-            f"checkpoint {step}: expected model, optimizer and state.json written by a fit, got {error!r}; "
-            f"remove the folder to start again"
+            f"checkpoint {step}: expected model, optimizer and state.json written by a fit, got "
+            f"{error!r}; remove the folder to start again"
         ) from error
 
 
@@ -122,7 +123,7 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def flatten(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
-    """A nest of dicts, lists, tuples and numbers as JSON; its tensors go to `tensors` under their place."""
+    """Dicts, lists, tuples and numbers as JSON; their tensors go to `tensors` by their place."""
     if isinstance(value, Tensor):
         tensors[place] = value
         return {"tensor": place}
@@ -176,6 +177,7 @@ def same_shapes(model: torch.nn.Module, saved: Mapping[str, Tensor]) -> None:
     for key in sorted(own.keys() | other.keys()):
         if own.get(key) != other.get(key):
             raise CheckpointError(
-                f"resume: expected {key} of shape {own.get(key, 'none')} as in this model, the checkpoint "
-                f"has {other.get(key, 'none')}; build the model it was made with, or remove the folder"
+                f"resume: expected {key} of shape {own.get(key, 'none')} as in this model, the "
+                f"checkpoint has {other.get(key, 'none')}; build the model it was made with, or "
+                "remove the folder"
             )

@@ -15,7 +15,7 @@ class Sgd(Settings):
     """Gradient descent: v = momentum·v + g, p = p − rate·v (Sutskever et al. 2013)."""
 
     kind: Literal["sgd"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     """Share of the last update's velocity that is kept."""
     nesterov: bool = False
     """Look ahead along the velocity; needs momentum."""
@@ -25,9 +25,9 @@ class RmsProp(Settings):
     """p = p − rate·g / (√E[g²] + epsilon) (Tieleman & Hinton 2012)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
-    decay: float = Field(0.99, ge=0, lt=1)
+    decay: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of squared gradients."""
-    epsilon: float = Field(1e-8, gt=0)
+    epsilon: float = Field(default=1e-8, gt=0)
     """Added to the root, so that a small gradient does not give a large update."""
 
 
@@ -35,11 +35,11 @@ class Adam(Settings):
     """p = p − rate·m̂ / (√v̂ + epsilon) (Kingma & Ba 2015)."""
 
     kind: Literal["adam"] = "adam"
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the running mean of gradients."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running mean of squared gradients."""
-    epsilon: float = Field(1e-8, gt=0)
+    epsilon: float = Field(default=1e-8, gt=0)
     """Added to the root, so that a small gradient does not give a large update."""
 
 
@@ -47,17 +47,17 @@ class AdamW(Adam):
     """Adam with p = p − rate·weight_decay·p beside it (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"  # pyright: ignore[reportIncompatibleVariableOverride]
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Share of every parameter that one unit of learning rate takes away."""
 
 
 class Lbfgs(Settings):
-    """Limited-memory BFGS with a strong Wolfe line search; one step an epoch, over all its batches."""
+    """Limited-memory BFGS (strong Wolfe line search); one step an epoch, over all its batches."""
 
     kind: Literal["lbfgs"] = "lbfgs"
-    iterations: int = Field(20, ge=1)
+    iterations: int = Field(default=20, ge=1)
     """Iterations of one step."""
-    history: int = Field(10, ge=1)
+    history: int = Field(default=10, ge=1)
     """Pairs of changes that stand for the curvature."""
 
 
@@ -71,9 +71,9 @@ class Piecewise(Settings):
     """rate · factor^⌊epoch / period⌋."""
 
     kind: Literal["piecewise"] = "piecewise"
-    period: int = Field(10, ge=1)
+    period: int = Field(default=10, ge=1)
     """Epochs between drops."""
-    factor: float = Field(0.1, gt=0)
+    factor: float = Field(default=0.1, gt=0)
     """What each drop multiplies the rate by."""
 
 
@@ -81,15 +81,15 @@ class Exponential(Settings):
     """rate · factor^epoch."""
 
     kind: Literal["exponential"] = "exponential"
-    factor: float = Field(0.95, gt=0)
+    factor: float = Field(default=0.95, gt=0)
     """What each epoch multiplies the rate by."""
 
 
 class Cosine(Settings):
-    """Half a cosine from the rate down to final · rate over all epochs (Loshchilov & Hutter 2017)."""
+    """Half a cosine from the rate to final · rate over all epochs (Loshchilov & Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
-    final: float = Field(0.0, ge=0, le=1)
+    final: float = Field(default=0.0, ge=0, le=1)
     """The rate at the end, as a share of the learning rate."""
 
 
@@ -97,7 +97,7 @@ class Polynomial(Settings):
     """rate · (1 − epoch / epochs)^power."""
 
     kind: Literal["polynomial"] = "polynomial"
-    power: float = Field(1.0, gt=0)
+    power: float = Field(default=1.0, gt=0)
     """1 is a straight line."""
 
 
@@ -105,9 +105,9 @@ class Cyclical(Settings):
     """Up and down between low · rate and rate, a triangle every period (Smith 2017)."""
 
     kind: Literal["cyclical"] = "cyclical"
-    period: int = Field(10, ge=2)
+    period: int = Field(default=10, ge=2)
     """Epochs of one triangle."""
-    low: float = Field(0.1, ge=0, le=1)
+    low: float = Field(default=0.1, ge=0, le=1)
     """The lowest rate, as a share of the learning rate."""
 
 
@@ -134,46 +134,49 @@ class FitConfig(Settings):
     The *watched* loss is the validation loss where there is validation, else the training loss.
     """
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(default=100, ge=1)
     """Passes over the data, at most."""
     optimizer: Optimizer = Adam()
-    """"sgd", "rmsprop", "adam", "adamw" or "lbfgs"; or a table with `kind` and that optimiser's settings."""
-    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """Size of an update before the schedule; none: 0.01 for sgd, 1 for lbfgs, 0.001 for the rest."""
+    """sgd, rmsprop, adam, adamw or lbfgs; or a table with `kind` and its settings."""
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Size of an update before the schedule; none: sgd 0.01, lbfgs 1, all others 0.001."""
     schedule: Schedule = Constant()
-    """"none", "piecewise", "exponential", "cosine", "polynomial" or "cyclical"; or a table with `kind`."""
-    warmup_epochs: int = Field(0, ge=0)
+    """none, piecewise, exponential, cosine, polynomial or cyclical; or a table with `kind`."""
+    warmup_epochs: int = Field(default=0, ge=0)
     """Epochs in which the rate rises linearly to its full size; the schedule begins after them."""
-    gradient_clip: float | None = Field(None, gt=0)
-    """Largest gradient that is let through, in units of loss per unit of parameter; none: no limit."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest gradient let through, in units of loss per unit of parameter; none: no limit."""
     clip_method: Literal["norm", "global-norm", "value"] = "global-norm"
     """What the limit holds for: each tensor's norm, the norm of all together, or each element."""
-    l2: float = Field(0.0, ge=0, allow_inf_nan=False)
+    l2: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """L2 penalty: l2·p is added to every gradient, after clipping; reported losses leave it out."""
     learning_rate_factors: Factors = {}
     """Multiplies the *update* of a family ("W") or of one gate ("b.f", which goes before "b")."""
     l2_factors: Factors = {}
     """Multiplies the L2 penalty of a family or of one gate; {"b": 0} leaves biases free."""
-    truncated_bptt: int | None = Field(None, ge=1)
+    truncated_bptt: int | None = Field(default=None, ge=1)
     """Steps of one piece: each is an update, and the state is carried on without its gradient."""
-    max_seconds: float | None = Field(None, gt=0)
+    max_seconds: float | None = Field(default=None, gt=0)
     """Seconds of training, at most; looked at after every batch. Resumed fits count on."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Validations in a row without a better loss after which to stop."""
-    min_delta: float = Field(0.0, ge=0)
-    """How much lower, in units of the loss, a validation must be to count as better for `patience`."""
+    min_delta: float = Field(default=0.0, ge=0)
+    """How much lower, in units of the loss, a validation is to count as better for `patience`."""
     loss_threshold: float | None = None
     """Stop when the watched loss is at or under this."""
-    tolerance: float | None = Field(None, gt=0)
+    tolerance: float | None = Field(default=None, gt=0)
     """Stop when the watched loss changes by less than this share of itself."""
     keep: Literal["best", "last"] = "best"
-    """Which weights the model ends with: those of the lowest watched loss, or the last."""
-    validation_every: int = Field(1, ge=1)
+    """Which weights the model ends with: of the lowest validation loss, or the last.
+
+    Without validation there is no best, and the last are kept.
+    """
+    validation_every: int = Field(default=1, ge=1)
     """Epochs from one validation to the next."""
-    checkpoint_every: int = Field(1, ge=1)
+    checkpoint_every: int = Field(default=1, ge=1)
     """Epochs from one checkpoint to the next; the last epoch always writes one."""
-    seed: int = Field(0, ge=0, lt=2**31)
-    """Fixes the order of batches and every random number inside the fit, not the initial weights."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Fixes the order of batches and all random numbers of the fit, not the initial weights."""
 
     @model_validator(mode="after")
     def _together(self) -> FitConfig:

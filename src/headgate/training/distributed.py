@@ -1,7 +1,7 @@
 """The processes of one fit. A fit by itself is a world of one.
 
-Started by `torchrun`, every process takes its share of each batch's rows. The loss is divided by the valid
-targets of all processes, so the gradients are those of one process with the whole batch.
+Started by `torchrun`, every process takes its share of each batch's rows. The loss is divided by
+the valid targets of all processes, so the gradients are those of one process with the whole batch.
 """
 
 from __future__ import annotations

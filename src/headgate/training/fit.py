@@ -27,20 +27,23 @@ from .distributed import World
 from .losses import Loss, make_loss
 from .optimizers import make_schedule
 from .progress import Bar
-from .stopping import Clock, EpochRecord, Interrupt, Stop, best_epoch, decide, watched
+from .stopping import Clock, EpochRecord, Interrupt, Stop, best_epoch, decide
 from .update import NonFiniteLossError, Step, Tally, Updater, fork_randomness
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a fit went. `stop_reason` is one of epochs, time, patience, threshold, tolerance, interrupted."""
+    """How a fit went.
+
+    `stop_reason` is one of epochs, time, patience, threshold, tolerance, interrupted.
+    """
 
     stop_reason: str
     stop_sentence: str
     epochs: int
     """Whole epochs, those before a resume included."""
     best_epoch: int | None
-    """The epoch, from 1, of the lowest watched loss; None before the first."""
+    """The epoch, from 1, of the lowest validation loss; None without validation."""
     best_loss: float | None
     seconds: float
     history: list[EpochRecord]
@@ -69,9 +72,9 @@ def fit(
 ) -> FitResult:
     """Train `model` in place until a rule of `config` stops it.
 
-    The seed fixes the order of the batches and all random numbers inside (torch, NumPy and Python start
-    every epoch anew, and are put back afterwards); initial weights are the caller's. The first Ctrl-C ends
-    training after the batch, the second at once.
+    The seed fixes the order of the batches and all random numbers inside (torch, NumPy and Python
+    start every epoch anew, and are put back afterwards); initial weights are the caller's. The
+    first Ctrl-C ends training after the batch, the second at once.
 
     Under `torchrun` each process takes its share of every batch's rows, and the first one writes.
 
@@ -81,8 +84,8 @@ def fit(
         validation: batches on which the loss is measured after an epoch.
         step: (model, batch, state) → (prediction, state); state is None at a row's beginning.
         checkpoint: a folder to write checkpoints to.
-        resume: go on from the folder's checkpoint, to the same numbers as if never stopped; start where the
-            folder holds none.
+        resume: go on from the folder's checkpoint, to the same numbers as if never stopped; start
+            where the folder holds none.
         progress: show a bar, if standard error is a terminal.
 
     Raises:
@@ -93,7 +96,8 @@ def fit(
     config = config or FitConfig()
     if config.patience is not None and validation is None:
         raise ValueError(
-            "fit: patience counts validations, but there is no validation; give validation= or leave patience out"
+            "fit: patience counts validations, but there is no validation; give validation= or "
+            "leave patience out"
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     interrupt, was_training = Interrupt(), model.training
@@ -147,13 +151,15 @@ class _Run:
         if not resume:
             raise CheckpointError(
                 f"fit: {os.fspath(folder)} holds the checkpoint of an earlier fit, after epoch "
-                f"{found.state['epoch']}; continue it with resume=True, or remove the folder to start again"
+                f"{found.state['epoch']}; continue it with resume=True, or remove the folder to "
+                "start again"
             )
         for name, value in self._identity().items():
             if found.state["identity"].get(name) != value:
                 raise CheckpointError(
-                    f"resume: expected {name} {found.state['identity'].get(name)!r} as in the checkpoint, got "
-                    f"{value!r}; give the same, or remove the folder to start again"
+                    f"resume: expected {name} {found.state['identity'].get(name)!r} as in the "
+                    f"checkpoint, got {value!r}; give the same, or remove the folder to start "
+                    "again"
                 )
         same_shapes(self.model, found.model)
         self.model.load_state_dict(found.model)
@@ -171,17 +177,17 @@ class _Run:
         stop = self._decide()
         while stop is None:
             stop = self._epoch(bar)
-            schedule.step()
+            if stop is None:
+                schedule.step()
         if self.best is not None:
             self.model.load_state_dict(self.best)
-        validated = self.validation is not None
-        best = best_epoch(self.history, validated)
+        best = best_epoch(self.history)
         return FitResult(
             stop.reason,
             stop.sentence,
             len(self.history),
             best,
-            None if best is None else dict(watched(self.history, validated))[best],
+            None if best is None else self.history[best - 1].validation_loss,
             self.clock.seconds(),
             self.history,
         )
@@ -191,7 +197,7 @@ class _Run:
         return decide(self.history, self.config, self.validation is not None, seconds)
 
     def _epoch(self, bar: Bar) -> Stop | None:
-        """Train and validate once. An epoch cut short is not recorded: a resumed fit does it again."""
+        """Train and validate once. An epoch cut short leaves no record: a resume does it again."""
         epoch = len(self.history) + 1
         _seed(self.config.seed, epoch, self.world.rank)
         tally = Tally()
@@ -208,10 +214,7 @@ class _Run:
             self.world.from_first(self.clock.seconds()),
         )
         self.history.append(record)
-        if (
-            self.config.keep == "best"
-            and best_epoch(self.history, self.validation is not None) == epoch
-        ):
+        if self.config.keep == "best" and best_epoch(self.history) == epoch:
             self.best = on_cpu(self.model.state_dict())
         bar.show(record)
         stop = self._decide()
@@ -235,7 +238,7 @@ class _Run:
         if not tally.count:
             raise ValueError(
                 f"fit: expected a valid target in epoch {epoch}, got none in all its batches; "
-                f"look at lengths and valid"
+                "look at lengths and valid"
             )
         return None
 
@@ -249,8 +252,9 @@ class _Run:
             self.updater.evaluate(batch, tally)
         if not np.isfinite(tally.loss):
             raise NonFiniteLossError(
-                f"fit: expected a finite validation loss, but after epoch {epoch} it is {tally.loss}; try a "
-                f"smaller learning_rate, and look for NaN or for no valid targets in the validation data"
+                f"fit: expected a finite validation loss, but after epoch {epoch} it is "
+                f"{tally.loss}; try a smaller learning_rate, and look for NaN or for no valid "
+                "targets in the validation data"
             )
         return tally.loss
 
@@ -275,7 +279,7 @@ _CUT = {"interrupted": "interrupted", "time": "out of time"}
 
 
 def _seed(*numbers: int) -> None:
-    """Start every generator anew from the seed, the epoch and the rank: a checkpoint need not hold them."""
+    """Start all generators anew from seed, epoch and rank: a checkpoint need not hold them."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
     torch.manual_seed(seed)
     np.random.seed(seed)

@@ -1,9 +1,9 @@
 """Losses by name. Each is averaged over the valid targets only, so padding has no effect.
 
-A loss is any callable (prediction, targets, valid) → (total, count): the sum of the losses of the valid
-targets, and the number, or weight, to divide by. `fit` divides after adding up all processes. `valid` is a
-bool tensor whose shape is the leading part of the targets', or None where every target counts. What is not
-valid may hold NaN.
+A loss is any callable (prediction, targets, valid) → (total, count): the sum of the losses of the
+valid targets, and the number, or weight, to divide by. `fit` divides after adding up all processes.
+`valid` is a bool tensor whose shape is the leading part of the targets', or None where every
+target counts. What is not valid may hold NaN.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class Pinball:
         expected = (*targets.shape, len(self.quantiles))
         if tuple(prediction.shape) != expected:
             raise ValueError(
-                f"pinball: expected a prediction {expected}, the targets' shape and one value for each "
-                f"of {len(self.quantiles)} quantiles, got {tuple(prediction.shape)}"
+                f"pinball: expected a prediction {expected}, the targets' shape and one value for "
+                f"each of {len(self.quantiles)} quantiles, got {tuple(prediction.shape)}"
             )
 
         def elements(p: Tensor, y: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ class CrossEntropy:
             return total, torch.tensor(float(labels.numel()), dtype=torch.float64)
         if len(self.class_weights) != scores.shape[-1]:
             raise ValueError(
-                f"cross_entropy: expected {scores.shape[-1]} class weights, one for each score, got "
-                f"{len(self.class_weights)}"
+                f"cross_entropy: expected {scores.shape[-1]} class weights, one for each score, "
+                f"got {len(self.class_weights)}"
             )
         weights = torch.tensor(self.class_weights, dtype=scores.dtype, device=scores.device)
         total = functional.cross_entropy(scores, labels, weight=weights, reduction="sum")
@@ -161,7 +161,7 @@ NAMED: dict[str, Callable[..., Loss]] = {
 
 
 def make_loss(loss: str | Loss, **settings: object) -> Loss:
-    """The loss of that name with its settings (`delta`, `class_weights`, `quantiles`); a callable as it is."""
+    """The loss of that name with its `delta`, `class_weights` or `quantiles`; a callable as is."""
     if not isinstance(loss, str):
         return loss
     if loss not in NAMED:

@@ -101,8 +101,8 @@ def clip_gradients(parameters: list[nn.Parameter], config: FitConfig) -> float:
 class Factors:
     """Rows of parameters and the factor of each, from {"W": 0.5, "b.f": 2}.
 
-    Blocks come from the `blocks()` of any layer inside the model. A gate's own entry goes before its
-    family's. Only rows whose factor is not 1 are listed.
+    Blocks come from the `blocks()` of any layer inside the model. A gate's own entry goes before
+    its family's. Only rows whose factor is not 1 are listed.
     """
 
     def __init__(self, model: nn.Module, factors: dict[str, float], what: str) -> None:
@@ -159,13 +159,14 @@ class Penalty:
 
 
 def _blocks(model: nn.Module) -> Iterator[tuple[Tensor, str, str, slice]]:
-    """Every block of rows of every layer once, also where a layer holds another that lists the same."""
+    """Every block of rows once, also where a layer holds another that lists the same."""
     seen: set[tuple[int, int, int]] = set()
     for module in model.modules():
         blocks: Any = getattr(module, "blocks", None)
         if isinstance(module, nn.ModuleList | nn.ModuleDict) or not callable(blocks):
             continue
-        for block in blocks():
+        listed: Any = blocks()
+        for block in listed:
             parameter = block.parameter
             if isinstance(parameter, str):
                 parameter = module.get_parameter(parameter)

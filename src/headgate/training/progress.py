@@ -1,4 +1,4 @@
-"""A bar with the losses, the learning rate and the time left; nothing where there is no terminal."""
+"""A bar with losses, learning rate and time left; nothing where there is no terminal."""
 
 from __future__ import annotations
 

@@ -33,22 +33,22 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a fit ended: `reason` is one of epochs, time, patience, threshold, tolerance, interrupted."""
+    """Why a fit ended: epochs, time, patience, threshold, tolerance or interrupted."""
 
     reason: str
     sentence: str
 
 
 def watched(history: Sequence[EpochRecord], validated: bool) -> list[tuple[int, float]]:
-    """(epoch, loss) of the watched loss: validation's where there is validation, else training's."""
+    """(epoch, watched loss): validation's where there is validation, else training's."""
     losses = [(r.epoch, r.validation_loss if validated else r.train_loss) for r in history]
     return [(epoch, loss) for epoch, loss in losses if loss is not None]
 
 
-def best_epoch(history: Sequence[EpochRecord], validated: bool) -> int | None:
-    """The first epoch of the lowest watched loss; None while there is none."""
-    losses = watched(history, validated)
-    return min(losses, key=lambda item: item[1])[0] if losses else None
+def best_epoch(history: Sequence[EpochRecord]) -> int | None:
+    """The first epoch of the lowest validation loss; None where nothing was validated."""
+    losses = [(r.validation_loss, r.epoch) for r in history if r.validation_loss is not None]
+    return min(losses)[1] if losses else None
 
 
 def decide(
@@ -71,8 +71,8 @@ def decide(
             if abs(loss - before) < config.tolerance * abs(before):
                 return Stop(
                     "tolerance",
-                    f"the {name} loss changed from {before:.6g} to {loss:.6g}, by less than a share of "
-                    f"{config.tolerance:g}",
+                    f"the {name} loss changed from {before:.6g} to {loss:.6g}, by less than a "
+                    f"share of {config.tolerance:g}",
                 )
         waited = _validations_without_improvement([loss for _, loss in losses], config.min_delta)
         if config.patience is not None and waited >= config.patience:

@@ -25,7 +25,7 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass
 class Tally:
-    """What adds up over an epoch, of all processes; whether one of them was interrupted or is out of time."""
+    """What adds up over an epoch in all processes; whether one was interrupted or is late."""
 
     total: float = 0.0
     count: float = 0.0
@@ -159,7 +159,7 @@ class Updater:
         return total, count, state
 
     def _gradients(self, where: str) -> float:
-        """Clip, then add the penalty. A parameter that the loss does not reach has a zero gradient."""
+        """Clip, then add the penalty. A parameter the loss does not reach has a zero gradient."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -173,8 +173,8 @@ class Updater:
         rate = self.optimizer.param_groups[0]["lr"]
         raise NonFiniteLossError(
             f"fit: expected a finite number, but the {what} of {where} is {value}; try a smaller "
-            f"learning_rate (now {rate:g}) or a gradient_clip, and look for NaN, infinite or unscaled values "
-            f"in the inputs and the valid targets"
+            f"learning_rate (now {rate:g}) or a gradient_clip, and look for NaN, infinite or "
+            "unscaled values in the inputs and the valid targets"
         )
 
 
