@@ -26,10 +26,8 @@ UNARY = ("neg", "sigmoid", "tanh", "relu", "exp", "log", "log_sigmoid", "sqrt", 
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 COMPARISONS = ("greater", "greater_equal", "less", "less_equal", "equal")
 LEAVES = ("input", "state", "parameter", "constant", "mask")
-FORWARD_OPS = frozenset(
-    (*UNARY, *BINARY, *COMPARISONS, *LEAVES, "where", "clip", "sign", "product", "layer_norm")
-    + ("row_sum", "count", "expand")
-)
+ELEMENTWISE = (*UNARY, *BINARY, *COMPARISONS, "where", "clip")
+FORWARD_OPS = frozenset((*LEAVES, *ELEMENTWISE, "product", "layer_norm"))
 
 
 @dataclass(frozen=True)

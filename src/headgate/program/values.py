@@ -1,7 +1,7 @@
 """What the equations of a cell compute with while they are traced.
 
-A ``Value`` is one vector of the step. A ``Block`` is one gate's part of a parameter family (``W.i``).
-A ``Family`` stands for all its blocks, and so does a ``Bundle``, the result of arithmetic with a
+A ``Value`` is one vector of the step. A ``Block`` is one gate's part of a parameter family, as
+``W.i``. A ``Family`` stands for all its blocks, and so does a ``Bundle``, the result of arithmetic with a
 family: ``(W @ x).i`` takes one gate's slice of it, and a bundle used as a value is a single block.
 """
 

@@ -1,0 +1,205 @@
+"""Which engine runs a layer, why, and the running of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headgate.engines import aten
+from headgate.engines.evaluate import Values, infer_sizes
+from headgate.engines.layout import reversed_rows, valid_steps
+from headgate.engines.random import MaskKey, uniform
+from headgate.engines.reference import Call, Recurrence, forward
+from headgate.program.program import Program
+from headgate.program.schedule import schedule
+
+ENGINES = ("reference", "aten")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine's name and why it was taken."""
+
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a layer returns: output (T, N, H), a final state (N, width) each, and the records."""
+
+    output: Tensor
+    states: tuple[Tensor, ...]
+    records: dict[str, Tensor]
+
+
+def choose(
+    program: Program, *, names: Sequence[str] = (), engine: str | None = None
+) -> Choice:  # fmt: skip
+    """Which engine runs this Program.
+
+    ``engine``, or the environment variable HEADGATE_ENGINE, asks for one by name.
+
+    Raises ValueError for an engine that does not exist or cannot run this Program.
+    """
+    asked = engine or os.environ.get("HEADGATE_ENGINE") or None
+    if asked is not None and asked not in ENGINES:
+        raise ValueError(f"choosing an engine: expected one of {ENGINES}, got '{asked}'")
+    obstacle = _not_for_aten(program, names)
+    if asked == "reference":
+        return Choice("reference", "asked for by name")
+    if obstacle is None:
+        return Choice("aten", "torch has these equations as one fused function")
+    if engine == "aten":
+        raise ValueError(f"choosing an engine: aten cannot run cell '{program.name}': {obstacle}")
+    return Choice("reference", obstacle)
+
+
+def _not_for_aten(program: Program, names: Sequence[str]) -> str | None:
+    if aten.fused(program) is None:
+        return "torch has no fused function for these equations"
+    if names:
+        return "values inside the step are recorded"
+    if _inside_functorch():
+        return "torch.func or forward mode differentiates through torch operations"
+    return None
+
+
+def _inside_functorch() -> bool:
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
+        return True
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+@torch.compiler.disable
+def run(
+    program: Program,
+    families: Mapping[str, Tensor],
+    x: Tensor,
+    states: Sequence[Tensor],
+    *,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+    mask_key: MaskKey | None = None,
+    names: Sequence[str] = (),
+    probes: Mapping[str, Tensor] | None = None,
+    engine: str | None = None,
+) -> Result:
+    """Run one layer in one direction.
+
+    Args:
+        families: a contiguous tensor for each parameter family.
+        x: input (T, N, I); past a row's length it may hold anything.
+        states: initial states, (N, width) each.
+        lengths: valid steps of each row, int64 (N,); None means all T.
+        reverse: start at each row's own last step; outputs stay at their input's step.
+        mask_key: what dropout and zoneout masks are drawn from; None outside training, where each
+            mask is its expectation.
+        names: values to record, (T, N, width) each, zero past a row's end.
+        probes: for some of ``names`` a zero tensor (T, N, width) that is added to the value, so
+            that its gradient is the value's error term.
+        engine: ask for an engine by name.
+
+    Raises ValueError where a shape, a dtype or the engine's name does not fit.
+    """
+    choice = choose(program, names=names, engine=engine)
+    _check(program, families, x, states)
+    families = {name: families[name] for name in program.families}
+    sizes = infer_sizes(program, x, states, families)
+    probes = dict(probes or {})
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return _nothing_to_do(program, x, states, names, sizes)
+    active = valid_steps(lengths, x.shape[0])
+    if active is not None:
+        x = torch.where(active, x, x.new_zeros(()))
+    if reverse:
+        x = reversed_rows(x, lengths)
+        probes = {name: reversed_rows(probe, lengths) for name, probe in probes.items()}
+    plan = schedule(program, tuple(names), bool(probes))
+    masks = _masks(plan.program, mask_key, x, sizes)
+    call = Call(plan, sizes, active, masks, tuple(names), tuple(probes))
+    tensors = [x, *states, *families.values(), *probes.values()]
+    with torch.autocast(x.device.type, enabled=False):
+        output, *rest = _returned(choice.engine, call, lengths, tensors)
+    finals, records = rest[: len(states)], rest[len(states) :]
+    if reverse:
+        output = reversed_rows(output, lengths)
+        records = [reversed_rows(r, lengths) for r in records]
+    return Result(output, tuple(finals), dict(zip(names, records, strict=True)))
+
+
+def _returned(
+    engine: str, call: Call, lengths: Tensor | None, tensors: list[Tensor]
+) -> tuple[Tensor, ...]:
+    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if engine == "aten":
+        if differentiated:
+            return aten.Fused.apply(call, lengths, *tensors)  # type: ignore[return-value]
+        return aten.run_flat(call, lengths, tensors)
+    if differentiated and not _inside_functorch():
+        return Recurrence.apply(call, *tensors)  # type: ignore[return-value]
+    return forward(call, tensors).returned()
+
+
+def _check(
+    program: Program, families: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor]
+) -> None:
+    where = f"running cell '{program.name}'"
+    missing = [name for name in program.families if name not in families]
+    if missing:
+        raise ValueError(f"{where}: families {missing} have no tensor")
+    if x.dim() != 3:
+        raise ValueError(f"{where}: the input must be (T, N, I), got shape {tuple(x.shape)}")
+    if len(states) != len(program.states):
+        raise ValueError(f"{where}: expected {len(program.states)} states, got {len(states)}")
+    for tensor in (*states, *families.values()):
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise ValueError(
+                f"{where}: input, states and parameters must share dtype and device; the input is "
+                f"{x.dtype} on {x.device}, another is {tensor.dtype} on {tensor.device}"
+            )
+    for state, tensor in zip(program.states, states, strict=True):
+        if tensor.dim() != 2 or tensor.shape[0] != x.shape[1]:
+            raise ValueError(
+                f"{where}: state {state.name} must be (N, {state.width}) with N = {x.shape[1]}, "
+                f"got {tuple(tensor.shape)}"
+            )
+
+
+def _nothing_to_do(
+    program: Program,
+    x: Tensor,
+    states: Sequence[Tensor],
+    names: Sequence[str],
+    sizes: Mapping[str, int],
+) -> Result:
+    steps, rows = x.shape[:2]
+    records = {n: x.new_zeros(steps, rows, sizes[program.width_of(n)]) for n in names}
+    output = x.new_zeros(steps, rows, sizes[program.output_width])
+    return Result(output, tuple(states), records)
+
+
+def _masks(
+    program: Program, key: MaskKey | None, x: Tensor, sizes: Mapping[str, int]
+) -> Values:  # fmt: skip
+    masks: Values = {}
+    for index, node in enumerate(program.nodes):
+        if node.op != "mask":
+            continue
+        rate, hit, miss = node["rate"], node["hit"], node["miss"]
+        if key is None:
+            expected = x.new_full((), rate * hit + (1.0 - rate) * miss)
+            stepped = node["per"] == "step"
+            masks[index] = expected.expand(x.shape[0], 1, 1) if stepped else expected
+            continue
+        steps = (0, x.shape[0]) if node["per"] == "step" else None
+        draw = uniform(
+            key, node["name"], x.shape[1], steps, sizes[program.widths[index]],
+            device=x.device, dtype=x.dtype,
+        )  # fmt: skip
+        masks[index] = torch.where(draw < rate, x.new_full((), hit), x.new_full((), miss))
+    return masks

@@ -1,0 +1,279 @@
+"""The reference engine: the Plan run in torch operations, on any device and in any dtype.
+
+It is the truth that every other engine is tested against. Derivatives come in two ways that agree:
+``forward`` alone is ordinary torch code, so torch's autograd gives any order of derivative,
+``vmap`` and forward mode; ``Recurrence`` runs our own backward Program, one step of
+backpropagation through time after another, and falls back to the first way for second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headgate.engines.evaluate import Runner, Values, Weights, leaf_constants
+from headgate.program.schedule import BackwardPlan, Plan
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call fixes besides its differentiable tensors.
+
+    ``active`` (T, N, 1) is None for a full batch; ``masks`` are the values of the mask nodes;
+    ``names`` are recorded, ``probed`` have a probe added to them.
+    """
+
+    plan: Plan
+    sizes: Mapping[str, int]
+    active: Tensor | None
+    masks: Values
+    names: tuple[str, ...]
+    probed: tuple[str, ...]
+
+    def unpack(self, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Weights, Values]:
+        """x, the states, the weights and the probes, out of the flat order of ``Recurrence``."""
+        program = self.plan.program
+        first, second = 1 + len(program.states), 1 + len(program.states) + len(program.families)
+        families = dict(zip(program.families, tensors[first:second], strict=True))
+        indices = [program.names[name] for name in self.probed]
+        probes = dict(zip(indices, tensors[second:], strict=True))
+        return tensors[0], list(tensors[1:first]), Weights(program, families, self.sizes), probes
+
+
+@dataclass
+class Trajectory:
+    """All that a forward run leaves: what it returns, and the values it was asked to keep."""
+
+    output: Tensor
+    states: list[Tensor]
+    records: list[Tensor]
+    kept: Values
+
+    def returned(self) -> tuple[Tensor, ...]:
+        return (self.output, *self.states, *self.records)
+
+
+def forward(call: Call, tensors: Sequence[Tensor], keep: Sequence[int] = ()) -> Trajectory:
+    """Run the Plan forward over all steps, T ≥ 1. ``keep`` are nodes whose values are wanted."""
+    plan, program, nodes = call.plan, call.plan.program, call.plan.program.nodes
+    x, states, weights, probes = call.unpack(tensors)
+    fixed = leaf_constants(nodes, x, call.sizes) | call.masks
+    for index, node in enumerate(nodes):
+        if node.op == "input":
+            fixed[index] = x
+        elif node.op == "parameter":
+            fixed[index] = weights.vector(node["family"], node["block"])
+    Runner(nodes, plan.before, weights, x)(fixed, probes)
+    ahead = {i: v.unbind(0) for i, v in fixed.items() if i in plan.timed}
+    always = {i: v for i, v in fixed.items() if i not in plan.timed}
+    slots = {program.nodes[i]["name"]: i for i, n in enumerate(nodes) if n.op == "state"}
+    state_nodes = [slots[state.name] for state in program.states]
+    wanted = {program.names[name] for name in call.names} | set(keep)
+    collected: dict[int, list[Tensor]] = {i: [] for i in wanted if i not in fixed}
+    added = {i: p.unbind(0) for i, p in probes.items() if i not in fixed}
+    step, outputs = Runner(nodes, plan.loop, weights, x), []
+    for t in range(x.shape[0]):
+        values = always | {i: v[t] for i, v in ahead.items()}
+        values.update(zip(state_nodes, states, strict=True))
+        step(values, {i: p[t] for i, p in added.items()})
+        for index, series in collected.items():
+            series.append(values[index])
+        news = [values[state.next] for state in program.states]
+        outputs.append(news[0])
+        states = news if call.active is None else [
+            torch.where(call.active[t], new, old) for new, old in zip(news, states, strict=True)
+        ]  # fmt: skip
+    kept = {i: torch.stack(series) for i, series in collected.items()}
+    kept |= {i: fixed[i] for i in wanted if i in fixed}
+    records = [_past_end_zero(call, kept[program.names[name]]) for name in call.names]
+    return Trajectory(_past_end_zero(call, torch.stack(outputs)), states, records, kept)
+
+
+def _past_end_zero(call: Call, values: Tensor) -> Tensor:
+    return values if call.active is None else torch.where(call.active, values, values.new_zeros(()))
+
+
+class Recurrence(torch.autograd.Function):
+    """The forward run with our own backward Program behind it."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        back = call.plan.back
+        run = forward(call, tensors, back.kept)
+        ctx.call = call
+        ctx.count = len(tensors)
+        ctx.save_for_backward(*tensors, *(run.kept[i] for i in back.kept))
+        ctx.set_materialize_grads(False)
+        return tuple(t.view_as(t) for t in run.returned())
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+        saved = ctx.saved_tensors
+        tensors = saved[: ctx.count]
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return (None, *through_autograd(ctx.call, tensors, cotangents, needs))
+        kept = dict(zip(ctx.call.plan.back.kept, saved[ctx.count :], strict=True))
+        return (None, *backward(ctx.call, tensors, kept, cotangents, needs))
+
+
+def through_autograd(
+    call: Call,
+    tensors: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions themselves: for second derivatives."""
+    with torch.enable_grad():
+        inputs = [t.view_as(t) for t in tensors]
+        outputs = forward(call, inputs).returned()
+        return vector_jacobian(outputs, inputs, cotangents, needs)
+
+
+def vector_jacobian(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients by the inputs that need one, themselves differentiable."""
+    used = [
+        (o, c)
+        for o, c in zip(outputs, cotangents, strict=True)
+        if c is not None and o.requires_grad
+    ]
+    wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
+    if not used or not wanted:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in used], wanted, [c for _, c in used], create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if need else None for need in needs]
+
+
+def backward(
+    call: Call,
+    tensors: Sequence[Tensor],
+    kept: Values,
+    cotangents: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Backpropagation through time by the backward Program. Cotangents in the order of
+    ``Trajectory.returned``; gradients in the order of ``tensors``."""
+    plan, program, back = call.plan, call.plan.program, call.plan.back
+    x, states, weights, _ = call.unpack(tensors)
+    count = len(program.states)
+    finals = list(cotangents[1 : 1 + count])
+    given = dict(zip(call.names, cotangents[1 + count :], strict=True))
+    values = _known_before(call, kept, x, given)
+    Runner(back.backward.nodes, back.before, weights, x)(values)
+    carry = [
+        torch.zeros_like(s) if final is None else final
+        for s, final in zip(states, finals, strict=True)
+    ]
+    carry = _time_loop(call, values, carry, cotangents[0], weights, x)
+    Runner(back.backward.nodes, back.after, weights, x)(values)
+    families = _parameter_gradients(back, weights, values, kept, x)
+    gradient_x = None if back.backward.input is None else values[back.backward.input].expand_as(x)
+    errors = [back.backward.errors[name] for name in call.probed]
+    probes = [None if e is None else values[e] for e in errors]
+    found = [gradient_x, *carry, *(families[name] for name in program.families), *probes]
+    return [g if need else None for g, need in zip(found, needs, strict=True)]
+
+
+def _known_before(
+    call: Call, kept: Values, x: Tensor, given: Mapping[str, Tensor | None]
+) -> Values:
+    nodes = call.plan.back.backward.nodes
+    values = leaf_constants(nodes, x, call.sizes)
+    for index, node in enumerate(nodes):
+        if node.op == "kept" and node["node"] in kept:
+            values[index] = kept[node["node"]]
+        elif node.op == "cotangent" and node.attrs[0][0] == "value":
+            cotangent = given[node["value"]]
+            width = call.sizes[call.plan.back.backward.widths[index]]
+            if cotangent is None:
+                values[index] = x.new_zeros(()).expand(*x.shape[:2], width)
+            else:
+                values[index] = _past_end_zero(call, cotangent)
+    return values
+
+
+def _time_loop(
+    call: Call,
+    values: Values,
+    carry: list[Tensor],
+    output_cotangent: Tensor | None,
+    weights: Weights,
+    x: Tensor,
+) -> list[Tensor]:
+    """From the last step to the first; leaves the carried values of all steps in ``values``."""
+    back, states = call.plan.back, call.plan.program.states
+    nodes, zero = back.backward.nodes, x.new_zeros(())
+    leaves = {
+        n["state"]: i
+        for i, n in enumerate(nodes)
+        if n.op == "cotangent" and n.attrs[0][0] == "state"
+    }
+    read = {a for p in back.loop for i in p.values for a in nodes[i].args}
+    read |= {a for p in back.loop for g in p.products for a in g.operands}
+    read |= {e for e in back.backward.states if e is not None}
+    timed = {i: v.unbind(0) for i, v in values.items() if i in back.timed and i in read}
+    always = {i: v for i, v in values.items() if i not in back.timed}
+    step = Runner(nodes, back.loop, weights, x)
+    collected: dict[int, list[Tensor]] = {i: [] for i in back.carried}
+    for t in range(x.shape[0] - 1, -1, -1):
+        incoming = list(carry)
+        if output_cotangent is not None:
+            incoming[0] = incoming[0] + output_cotangent[t]
+        if call.active is not None:
+            incoming = [torch.where(call.active[t], c, zero) for c in incoming]
+        here = always | {i: v[t] for i, v in timed.items()}
+        here.update({leaves[s.name]: c for s, c in zip(states, incoming, strict=True)})
+        step(here)
+        for index, series in collected.items():
+            series.append(here[index])
+        news = [
+            torch.zeros_like(c) if e is None else here[e].expand_as(c)
+            for e, c in zip(back.backward.states, carry, strict=True)
+        ]
+        carry = news if call.active is None else [
+            torch.where(call.active[t], new, old) for new, old in zip(news, carry, strict=True)
+        ]  # fmt: skip
+    values.update({i: torch.stack(series[::-1]) for i, series in collected.items()})
+    return carry
+
+
+def _parameter_gradients(
+    back: BackwardPlan, weights: Weights, values: Values, kept: Values, x: Tensor
+) -> dict[str, Tensor | None]:
+    """Every family's gradient: products over all steps and rows at once."""
+    grouped: dict[tuple[str, int, int | None], list[tuple[str, Tensor]]] = {}
+    for term in back.backward.terms:
+        delta = values[term.delta]
+        grouped.setdefault((term.family, term.part, term.operand), []).append((term.block, delta))
+    gradients: dict[str, Tensor | None] = dict.fromkeys(weights.families)
+    for (family, part, operand), uses in grouped.items():
+        rows = weights.rows[family]
+        stacked = torch.cat([delta.expand(*x.shape[:2], -1) for _, delta in uses], -1)
+        if operand is None:
+            found = stacked.sum((0, 1))
+        else:
+            inputs = kept[operand].expand(*x.shape[:2], -1)
+            found = stacked.flatten(0, 1).T @ inputs.flatten(0, 1)
+        total = gradients[family]
+        if total is None:
+            total = gradients[family] = torch.zeros_like(weights.families[family])
+        sizes = [rows[block].stop - rows[block].start for block, _ in uses]
+        for (block, _), piece in zip(uses, found.split(sizes), strict=True):
+            target = total[rows[block]]
+            if operand is not None:
+                target = target[:, weights.columns[family][part]]
+            target += piece
+    return gradients
