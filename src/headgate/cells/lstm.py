@@ -144,7 +144,7 @@ def lstm_projected(x, h, c, *, W, R, b, P):
 
 
 @cell
-def lstm_layer_norm(x, h, c, *, W, R, b, gain_x, gain_h, gain_c, bias_c):
+def lstm_layer_norm(x, h, c, *, W, R, b, gain_W, gain_R, gain_c, bias_c):
     """LSTM with layer normalisation.
 
     a = LN(W x; α₁) + LN(R h(t−1); α₂) + b; i, f, o = σ(aᵢ, a_f, aₒ), g = tanh(a_g);
@@ -153,12 +153,12 @@ def lstm_layer_norm(x, h, c, *, W, R, b, gain_x, gain_h, gain_c, bias_c):
     LN(v; α, β) = α ∘ (v − mean v) / sqrt(var v + 10⁻⁵) + β. The statistics of LN(W x) and
     LN(R h) span all four gates. The paper's β₁ and β₂ only add to b, and are part of it.
 
-    Shapes: W (4H, I), R (4H, H), b (4H,); α₁ is gain_x (4H,), α₂ gain_h (4H,), α₃ gain_c (H,),
+    Shapes: W (4H, I), R (4H, H), b (4H,); α₁ is gain_W (4H,), α₂ gain_R (4H,), α₃ gain_c (H,),
     β₃ bias_c (H,); blocks i, f, g, o.
 
     Source: J. L. Ba, J. R. Kiros & G. E. Hinton, "Layer normalization", arXiv:1607.06450 (2016).
     """
-    a = gain_x * layer_norm(W @ x) + gain_h * layer_norm(R @ h) + b
+    a = gain_W * layer_norm(W @ x) + gain_R * layer_norm(R @ h) + b
     i = sigmoid(a.i)
     f = sigmoid(a.f)
     g = tanh(a.g)
