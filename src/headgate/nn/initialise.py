@@ -170,13 +170,20 @@ def defaults(program: Program) -> dict[str, Initialiser]:
 
 
 def recurrent_families(program: Program) -> tuple[str, ...]:
-    """Matrix families that multiply a state."""
+    """Matrix families that multiply a state, dropped out or not."""
     nodes = program.nodes
+
+    def is_state(index: int) -> bool:
+        node = nodes[index]
+        if node.op == "mul" and any(nodes[arg].op == "mask" for arg in node.args):
+            return any(map(is_state, node.args))
+        return node.op == "state"
+
     return tuple(
         dict.fromkeys(
             node["family"]
             for node in nodes
-            if node.op == "product" and any(nodes[arg].op == "state" for arg in node.args)
+            if node.op == "product" and any(map(is_state, node.args))
         )
     )
 

@@ -6,7 +6,7 @@ They mean what they mean in ``Recurrent``. The ones of ``Transformations`` rewri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from headgate.nn.initialise import Init
@@ -18,10 +18,10 @@ from headgate.program.transform import transform
 class Transformations(TypedDict, total=False):
     """Options of the equations."""
 
-    state_activation: str | Callable[..., Any] | None
-    gate_activation: str | Callable[..., Any] | None
-    activations: Mapping[str, str | Callable[..., Any]] | None
-    clip_state: float | None
+    state_activation: str | None
+    gate_activation: str | None
+    activations: Mapping[str, str] | None
+    clip_state: float | Mapping[str, float] | None
     clip_preactivation: float | None
     layer_norm: bool
     recurrent_dropout: float

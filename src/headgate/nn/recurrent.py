@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,10 +63,10 @@ class Recurrent(Stack):
         output_mode: str = "sequence",
         sizes: Mapping[str, int] | None = None,
         init: Init = None,
-        state_activation: str | Callable[..., Any] | None = None,
-        gate_activation: str | Callable[..., Any] | None = None,
-        activations: Mapping[str, str | Callable[..., Any]] | None = None,
-        clip_state: float | None = None,
+        state_activation: str | None = None,
+        gate_activation: str | None = None,
+        activations: Mapping[str, str] | None = None,
+        clip_state: float | Mapping[str, float] | None = None,
         clip_preactivation: float | None = None,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,

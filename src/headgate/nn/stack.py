@@ -178,11 +178,12 @@ class Stack(WithBlocks, nn.Module):
         probes = None
         if record is not None:
             probes = record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
+        cast = self._cast(x)
         result = run(
             self.program,
-            families,
-            x,
-            start,
+            {name: cast(value) for name, value in families.items()},
+            cast(x),
+            tuple(map(cast, start)),
             lengths=batch.lengths,
             reverse=direction == 1,
             mask_key=key if self.program.has_masks else None,
@@ -192,6 +193,11 @@ class Stack(WithBlocks, nn.Module):
         if record is not None:
             record.keep(result.records, layer, direction)
         return result
+
+    def _cast(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """What autocast does to every tensor of a run, as it does for torch's LSTM."""
+        dtype = autocast_dtype(x)
+        return (lambda value: value) if dtype is None else (lambda value: value.to(dtype))
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""
@@ -260,30 +266,18 @@ class Stack(WithBlocks, nn.Module):
             for state in filter(learnable, self.program.states):
                 getattr(self, initial_name(state.name, *place)).fill_(state.initial)
 
-    def explain(
-        self,
-        input: Tensor | PackedSequence,
-        *,
-        lengths: Any = None,
-        record: Record | None = None,
-    ) -> tuple[Choice, ...]:
-        """Which engine each layer would run on for this input, and why: one Choice a layer."""
-        batch = self._enter(input, lengths)
+    def explain(self, *, record: Record | None = None) -> Choice:
+        """Which engine a call would run on, and why: ``.engine`` and ``.reason``."""
         names = record.resolve(self.program) if record is not None else ()
-        masked = self.training and self.program.has_masks
-        x, choices = batch.x, []
-        for layer in range(self.num_layers):
-            choices.append(
-                choose(
-                    self.program,
-                    x,
-                    lengths=batch.lengths,
-                    names=names,
-                    mask_key=MaskKey(0, layer, 0) if masked else None,
-                )
-            )
-            x = x.new_empty((*x.shape[:2], self._output_size(layer)))
-        return tuple(choices)
+        return choose(self.program, names=names)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype that autocast asks for; None where it is off, and for float64, which it leaves."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 def _inside(x: Tensor, batch: Batch) -> Tensor:

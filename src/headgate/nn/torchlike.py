@@ -115,7 +115,7 @@ class TorchLike(Stack):
             and not self._draws()
             and data.numel() > 0
         )
-        return plain and all(choice.engine == "aten" for choice in self.explain(input))
+        return plain and self.explain().engine == "aten"
 
 
 class RNN(TorchLike, nn.RNN):
