@@ -129,15 +129,9 @@ class Weights:
 class Runner:
     """Runs phases over a table of values; made once a call, so that a step only does arithmetic."""
 
-    def __init__(
-        self, nodes: Sequence[Node], phases: Sequence[Phase], weights: Weights, like: Tensor
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], phases: Sequence[Phase], weights: Weights) -> None:
         self.weights = weights
-        self.like = like
-        self.phases = [
-            (p.products, [(i, operation(nodes[i]), nodes[i].args) for i in p.values if _runs(nodes[i])])
-            for p in phases
-        ]  # fmt: skip
+        self.phases = [(phase.products, _instructions(nodes, phase)) for phase in phases]
         self.matrices = {
             g: weights.matrix(g.family, g.part, g.blocks) for p in phases for g in p.products
         }
@@ -164,6 +158,12 @@ class Runner:
         stacked = F.linear(values[group.operands[0]], self.matrices[group])
         parts = self.weights.split(group, stacked) if len(group.nodes) > 1 else (stacked,)
         values.update(zip(group.nodes, parts, strict=True))
+
+
+def _instructions(
+    nodes: Sequence[Node], phase: Phase
+) -> list[tuple[int, Callable[..., Tensor], tuple[int, ...]]]:
+    return [(i, operation(nodes[i]), nodes[i].args) for i in phase.values if _runs(nodes[i])]
 
 
 def _runs(node: Node) -> bool:

@@ -80,22 +80,35 @@ def uniform(
     if isinstance(rows, int):
         rows = torch.arange(rows, device=device)
     rows = rows.to(device, torch.int64)
-    stream = zlib.crc32(f"{key.layer}/{key.direction}/{name}".encode())
-    fill = _compiled if _use_compiled(device) else _portable
-    numbers = fill(key.seed & 0xFFFFFFFFFFFFFFFF, stream, rows, first, count, width)
+    mask = f"{key.layer}/{key.direction}/{name}"
+    numbers = _uniform(_signed(key.seed), mask, rows, first, count, width)
     if _BITS[dtype] < 24:
         numbers = torch.floor(numbers * 2.0 ** _BITS[dtype]) * 2.0 ** -_BITS[dtype]
     numbers = numbers.to(dtype)
     return numbers[0] if steps is None else numbers
 
 
-def _use_compiled(device: torch.device) -> bool:
-    return native.available and device.type == "cpu" and not torch.compiler.is_compiling()
+def _signed(seed: int) -> int:
+    """The same 64 bits as the signed integer that an operator's argument can hold."""
+    return ((seed + 2**63) & (2**64 - 1)) - 2**63
+
+
+# One operator, so that transforms of torch.func hand it plain tensors and torch.compile does not
+# trace into it.
+@torch.library.custom_op("headgate::uniform", mutates_args=())
+def _uniform(seed: int, mask: str, rows: Tensor, first: int, count: int, width: int) -> Tensor:
+    fill = _compiled if native.available and rows.device.type == "cpu" else _portable
+    return fill(seed & (2**64 - 1), zlib.crc32(mask.encode()), rows, first, count, width)
+
+
+@_uniform.register_fake
+def _(seed: int, mask: str, rows: Tensor, first: int, count: int, width: int) -> Tensor:
+    return rows.new_empty(count, rows.shape[0], width, dtype=torch.float32)
 
 
 def _compiled(seed: int, stream: int, rows: Tensor, first: int, count: int, width: int) -> Tensor:
     assert native.extension is not None
-    out = torch.empty(count, len(rows), width, dtype=torch.float32)
+    out = rows.new_empty(count, len(rows), width, dtype=torch.float32)
     native.extension.uniform(seed, stream, rows.contiguous().numpy(), first, out.numpy())
     return out
 

@@ -67,7 +67,7 @@ def forward(call: Call, tensors: Sequence[Tensor], keep: Sequence[int] = ()) -> 
             fixed[index] = x
         elif node.op == "parameter":
             fixed[index] = weights.vector(node["family"], node["block"])
-    Runner(nodes, plan.before, weights, x)(fixed, probes)
+    Runner(nodes, plan.before, weights)(fixed, probes)
     ahead = {i: v.unbind(0) for i, v in fixed.items() if i in plan.timed}
     always = {i: v for i, v in fixed.items() if i not in plan.timed}
     slots = {program.nodes[i]["name"]: i for i, n in enumerate(nodes) if n.op == "state"}
@@ -75,7 +75,7 @@ def forward(call: Call, tensors: Sequence[Tensor], keep: Sequence[int] = ()) -> 
     wanted = {program.names[name] for name in call.names} | set(keep)
     collected: dict[int, list[Tensor]] = {i: [] for i in wanted if i not in fixed}
     added = {i: p.unbind(0) for i, p in probes.items() if i not in fixed}
-    step, outputs = Runner(nodes, plan.loop, weights, x), []
+    step, outputs = Runner(nodes, plan.loop, weights), []
     for t in range(x.shape[0]):
         values = always | {i: v[t] for i, v in ahead.items()}
         values.update(zip(state_nodes, states, strict=True))
@@ -166,19 +166,19 @@ def backward(
 ) -> list[Tensor | None]:
     """Backpropagation through time by the backward Program. Cotangents in the order of
     ``Trajectory.returned``; gradients in the order of ``tensors``."""
-    plan, program, back = call.plan, call.plan.program, call.plan.back
+    program, back = call.plan.program, call.plan.back
     x, states, weights, _ = call.unpack(tensors)
     count = len(program.states)
     finals = list(cotangents[1 : 1 + count])
     given = dict(zip(call.names, cotangents[1 + count :], strict=True))
     values = _known_before(call, kept, x, given)
-    Runner(back.backward.nodes, back.before, weights, x)(values)
+    Runner(back.backward.nodes, back.before, weights)(values)
     carry = [
         torch.zeros_like(s) if final is None else final
         for s, final in zip(states, finals, strict=True)
     ]
     carry = _time_loop(call, values, carry, cotangents[0], weights, x)
-    Runner(back.backward.nodes, back.after, weights, x)(values)
+    Runner(back.backward.nodes, back.after, weights)(values)
     families = _parameter_gradients(back, weights, values, kept, x)
     gradient_x = None if back.backward.input is None else values[back.backward.input].expand_as(x)
     errors = [back.backward.errors[name] for name in call.probed]
@@ -226,7 +226,7 @@ def _time_loop(
     read |= {e for e in back.backward.states if e is not None}
     timed = {i: v.unbind(0) for i, v in values.items() if i in back.timed and i in read}
     always = {i: v for i, v in values.items() if i not in back.timed}
-    step = Runner(nodes, back.loop, weights, x)
+    step = Runner(nodes, back.loop, weights)
     collected: dict[int, list[Tensor]] = {i: [] for i in back.carried}
     for t in range(x.shape[0] - 1, -1, -1):
         incoming = list(carry)

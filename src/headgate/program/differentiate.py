@@ -93,7 +93,7 @@ class _Sweep:
         return self.builder.add("kept", (), self.program.widths[index], node=index)
 
     def accumulate(self, index: int, delta: int) -> None:
-        """Add a cotangent to a forward value, summed over the row where the value has one number."""
+        """Add a cotangent to a forward value; one number a row gets the sum over the row."""
         b = self.builder
         if self.program.widths[index] == SCALAR and b.widths[delta] != SCALAR:
             delta = b.add("row_sum", [delta], SCALAR)

@@ -1,8 +1,9 @@
 """What the equations of a cell compute with while they are traced.
 
 A ``Value`` is one vector of the step. A ``Block`` is one gate's part of a parameter family, as
-``W.i``. A ``Family`` stands for all its blocks, and so does a ``Bundle``, the result of arithmetic with a
-family: ``(W @ x).i`` takes one gate's slice of it, and a bundle used as a value is a single block.
+``W.i``. A ``Family`` stands for all its blocks, and so does a ``Bundle``, the result of arithmetic
+with a family: ``(W @ x).i`` takes one gate's slice of it, and a bundle used as a value is a single
+block.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ class Operand:
     def __le__(self, other: Any) -> Operand:
         return elementwise("less_equal", self, other)
 
+    def __eq__(self, other: Any) -> Operand:  # type: ignore[override]
+        return elementwise("equal", self, other)
+
+    def __ne__(self, other: Any) -> NoReturn:  # type: ignore[override]
+        self.trace.fail("!= is not an operation of a cell; exchange the branches of where(a == b, …)")
+
+    __hash__ = object.__hash__
+
     def __pow__(self, exponent: Any) -> Operand:
         if exponent == 2:
             return self * self
@@ -98,6 +107,20 @@ class Value(Operand):
     def __init__(self, trace: Trace, index: int) -> None:
         self.trace = trace
         self.index = index
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.trace.fail(
+            f".{name} of a vector; a family has blocks, W.{name}, and so has a whole family's "
+            f"product, (W @ x).{name}"
+        )
+
+    def __getitem__(self, place: Any) -> NoReturn:
+        self.trace.fail(
+            f"[{place!r}] of a vector, which is computed with as a whole; a family has blocks, "
+            'W["i"], and so has a whole family\'s product, (W @ x)["i"]'
+        )
 
 
 class Blocks(Operand):
@@ -171,19 +194,18 @@ class Block(Operand):
         return self.trace.parameter(self.family, self.block)
 
 
-class Concat:
+class Concat(Operand):
     """Values side by side; it may stand right of @ only."""
 
-    __array_ufunc__ = None
-
-    def __init__(self, values: Sequence[Value]) -> None:
+    def __init__(self, trace: Trace, values: Sequence[Value]) -> None:
+        self.trace = trace
         self.values = tuple(values)
 
 
 def concat(*values: Any) -> Concat:
     """``W.f @ concat(h, x)``: the operands side by side, as textbooks write [h, x]."""
     trace = find_trace("concat", values)
-    return Concat([as_value(trace, value) for value in values])
+    return Concat(trace, [as_value(trace, value) for value in values])
 
 
 def right_of_product(trace: Trace, other: Any) -> tuple[int, ...]:
