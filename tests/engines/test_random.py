@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from headgate import native
-from headgate.engines import random
 from headgate.engines.random import MaskKey, philox, uniform
 
 KEY = MaskKey(seed=0x0123456789ABCDEF, layer=1, direction=0)
@@ -121,6 +120,26 @@ def test_numbers_stay_below_one_in_every_dtype(dtype: torch.dtype) -> None:
     assert (exact - numbers.double()).max() < torch.finfo(dtype).eps
 
 
+def test_masks_can_be_drawn_inside_transforms_and_compiled_code() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return (x * uniform(KEY, "h", 2, (0, 3), 5, **CPU)).sum()
+
+    x = torch.zeros(3, 2, 5)
+    mask = uniform(KEY, "h", 2, (0, 3), 5, **CPU)
+    assert torch.equal(torch.func.grad(loss)(x), mask)
+    assert torch.equal(torch.func.vmap(torch.func.grad(loss))(x[None])[0], mask)
+    x.requires_grad_()
+    torch.compile(loss, backend="eager", fullgraph=True)(x).backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, mask)
+
+
+def test_the_default_device_does_not_matter() -> None:
+    mask = uniform(KEY, "h", 2, (0, 3), 5, **CPU)
+    with torch.device("meta"):
+        assert torch.equal(uniform(KEY, "h", 2, (0, 3), 5, **CPU), mask)
+
+
 def test_wrong_arguments_say_what_was_expected() -> None:
     with pytest.raises(ValueError, match=r"uniform: expected steps=.*got steps=\(-1, 2\)"):
         uniform(KEY, "h", 1, (-1, 2), 1, **CPU)
@@ -152,4 +171,3 @@ def test_the_compiled_part_says_how_it_was_built() -> None:
     assert info["compiler"]
     assert info["cxx_standard"] >= 201703
     assert info["compiler"] in native.reason
-    assert random._use_compiled(torch.device("cpu"))
