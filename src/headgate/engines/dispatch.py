@@ -88,6 +88,7 @@ def run(
     names: Sequence[str] = (),
     probes: Mapping[str, Tensor] | None = None,
     engine: str | None = None,
+    derivative: str = "program",
 ) -> Result:
     """Run one layer in one direction.
 
@@ -103,6 +104,8 @@ def run(
         probes: for some of ``names`` a zero tensor (T, N, width) that is added to the value, so
             that its gradient is the value's error term.
         engine: ask for an engine by name.
+        derivative: how the reference engine differentiates: by our backward "program", or by
+            torch's "autograd", which any order of derivative uses anyway.
 
     Raises ValueError where a shape, a dtype or the engine's name does not fit.
     """
@@ -124,7 +127,7 @@ def run(
     call = Call(plan, sizes, active, masks, tuple(names), tuple(probes))
     tensors = [x, *states, *families.values(), *probes.values()]
     with torch.autocast(x.device.type, enabled=False):
-        output, *rest = _returned(choice.engine, call, lengths, tensors)
+        output, *rest = _returned(choice.engine, call, lengths, tensors, derivative)
     finals, records = rest[: len(states)], rest[len(states) :]
     if reverse:
         output = reversed_rows(output, lengths)
@@ -133,14 +136,14 @@ def run(
 
 
 def _returned(
-    engine: str, call: Call, lengths: Tensor | None, tensors: list[Tensor]
+    engine: str, call: Call, lengths: Tensor | None, tensors: list[Tensor], derivative: str
 ) -> tuple[Tensor, ...]:
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if engine == "aten":
         if differentiated:
             return aten.Fused.apply(call, lengths, *tensors)  # type: ignore[return-value]
         return aten.run_flat(call, lengths, tensors)
-    if differentiated and not _inside_functorch():
+    if differentiated and derivative == "program" and not _inside_functorch():
         return Recurrence.apply(call, *tensors)  # type: ignore[return-value]
     return forward(call, tensors).returned()
 
