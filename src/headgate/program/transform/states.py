@@ -76,7 +76,7 @@ def zoneout(program: Program, rates: float | Mapping[str, float]) -> Program:
             )
     builder, moved = copied(program, lambda builder, index, moved: None)
     nexts = {}
-    for state in zoned:
+    for state in sorted(zoned, key=lambda state: state.next):
         z = mask(
             builder, program, f"zoneout:{state.name}", state.width,
             rate=table[state.name], hit=1.0, miss=0.0, per="step",
