@@ -48,7 +48,7 @@ def _layer_norm(builder: Builder, args: list[int], node: Node) -> int:
 def _product(builder: Builder, args: list[int], node: Node, width: str) -> int:
     total = None
     for part, arg in enumerate(args):
-        attrs = dict(node.attrs) | {"part": part}
+        attrs = {"part": part} | dict(node.attrs)
         product = builder.add("product", [arg], width, **attrs)
         total = product if total is None else builder.add("add", [total, product])
     assert total is not None
