@@ -195,9 +195,15 @@ class Stack(WithBlocks, nn.Module):
         return result
 
     def _cast(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """What autocast does to every tensor of a run, as it does for torch's LSTM."""
-        dtype = autocast_dtype(x)
-        return (lambda value: value) if dtype is None else (lambda value: value.to(dtype))
+        """What is done to every tensor of a run so that all have one dtype under autocast."""
+        if not torch.is_autocast_enabled(x.device.type):
+            return lambda value: value
+        dtype = self._autocast_dtype(x) or next(self.parameters()).dtype
+        return lambda value: value.to(dtype)
+
+    def _autocast_dtype(self, x: Tensor) -> torch.dtype | None:
+        """The dtype that autocast asks for; float64 it leaves alone."""
+        return None if x.dtype == torch.float64 else torch.get_autocast_dtype(x.device.type)
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""
@@ -270,14 +276,6 @@ class Stack(WithBlocks, nn.Module):
         """Which engine a call would run on, and why: ``.engine`` and ``.reason``."""
         names = record.resolve(self.program) if record is not None else ()
         return choose(self.program, names=names)
-
-
-def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype that autocast asks for; None where it is off, and for float64, which it leaves."""
-    device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
-        return None
-    return torch.get_autocast_dtype(device)
 
 
 def _inside(x: Tensor, batch: Batch) -> Tensor:

@@ -96,10 +96,12 @@ class TorchLike(Stack):
             return
         parts = hx if isinstance(hx, (tuple, list)) else (hx,)
         if any(part.dim() != (3 if batched else 2) for part in parts):
+            words = "batched 3-D" if batched else "unbatched 2-D"
             dims = ", ".join(f"{part.dim()}-D" for part in parts)
+            names, dims = ("hx", dims) if len(parts) == 1 else ("hx and cx", f"({dims})")
             raise RuntimeError(
-                f"For {'batched 3-D' if batched else 'unbatched 2-D'} input, hx should also be "
-                f"{3 if batched else 2}-D but got {dims} tensor{'s' * (len(parts) > 1)}"
+                f"For {words} input, {names} should also be {words[-3:]} but got {dims} "
+                f"tensor{'s' * (len(parts) > 1)}"
             )
         if not batched:
             hx = tuple(p.unsqueeze(1) for p in parts) if len(parts) > 1 else parts[0].unsqueeze(1)
@@ -235,6 +237,10 @@ class GRU(TorchLike, nn.GRU):
             device=device, dtype=dtype,
         )  # fmt: skip
         self._become("GRU", "gru", options, {"device": device, "dtype": dtype})
+
+    def _autocast_dtype(self, x: Tensor) -> torch.dtype | None:
+        """On a CPU torch's autocast leaves GRUs alone."""
+        return None if x.device.type == "cpu" else super()._autocast_dtype(x)
 
     def forward(  # type: ignore[override]
         self,
