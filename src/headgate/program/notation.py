@@ -76,7 +76,7 @@ class Notation(ABC):
         return reached
 
     def operands(self, index: int) -> tuple[int, ...]:
-        """What is written out for a node: of a whole family's layer_norm, one product's operands."""
+        """The values written for a node; of a whole family's layer_norm, one product's operands."""
         node = self.nodes[index]
         whole = self.whole_family(node)
         return whole.args if whole else node.args

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from headgate.program.errors import CellError
-from headgate.program.program import SCALAR, Program
+from headgate.program.program import COMPARISONS, LEAVES, SCALAR, Program
 from headgate.program.values import Block, Blocks, Bundle, Family, Operand, Value, as_value
 from headgate.program.widths import Widths, finish
 
@@ -37,6 +38,7 @@ class NormGroup:
         self.members: list[int] = []
 
     def part(self, value: Value) -> Value:
+        self.trace.not_a_condition(value.index)
         if value.index not in self.members:
             self.members.append(value.index)
         attrs = {"part": self.members.index(value.index), "eps": self.eps, "group": self}
@@ -66,6 +68,21 @@ class Trace:
             frame = frame.f_back
         return self._line
 
+    def declared(self, argument: str = "") -> int:
+        """The line of the ``def`` that holds an argument, or the first where no source is known."""
+
+        def source(line: int) -> str:
+            return linecache.getline(self.code.co_filename, line)
+
+        line = first = self.code.co_firstlineno
+        while source(line) and not source(line).lstrip().startswith("def "):
+            line += 1
+        opened = line if source(line) and self.code.co_name != "<lambda>" else first
+        for line in range(opened, opened + self.code.co_argcount + self.code.co_kwonlyargcount + 3):
+            if argument and re.search(rf"\b{argument}\b", source(line)):
+                return line
+        return opened
+
     @contextmanager
     def at(self, line: int) -> Iterator[None]:
         """What is done inside counts as written on this line."""
@@ -77,6 +94,10 @@ class Trace:
 
     def fail(self, message: str, line: int | None = None) -> NoReturn:
         raise CellError(f"{self.where(line)}: {message}")
+
+    def ends_at(self, line: int) -> None:
+        """What is said from now on is about the line that returns."""
+        self._line = line
 
     def where(self, line: int | None = None) -> str:
         """ "cell 'name', line 7 (`h = ...`)"; without source text, the line's number alone."""
@@ -103,15 +124,27 @@ class Trace:
         for operand in operands:
             if self.nodes[operand].width is None:
                 self.fail("right of @ stands a vector; this is a number")
+            self.not_a_condition(operand)
         attrs = {"family": family, "block": block}
         return self.node("product", operands, attrs, self.widths.of_rows(family, block))
 
     def elementwise(self, op: str, operands: Sequence[Value], attrs: dict[str, Any]) -> Value:
         args = tuple(operand.index for operand in operands)
+        if op == "where" and self.nodes[args[0]].op not in COMPARISONS:
+            self.fail("the condition of where(condition, a, b) is a comparison, such as v > 0")
+        for arg in args[op == "where" :]:
+            self.not_a_condition(arg)
         wide = [w for a in args if (w := self.nodes[a].width) is not None]
         for other in wide[1:]:
             self.widths.unify(wide[0], other, self.here())
         return self.node(op, args, dict(attrs), wide[0] if wide else None)
+
+    def not_a_condition(self, index: int) -> None:
+        if self.nodes[index].op in COMPARISONS:
+            self.fail(
+                "a comparison is no number to compute with; it is the condition of "
+                "where(condition, a, b), as in where(v > 0, 1, 0)"
+            )
 
     def norm_group(self, eps: float) -> NormGroup:
         return NormGroup(self, eps)
@@ -124,10 +157,13 @@ def trace(
 
     Raises CellError, naming the line, where the function is not a cell.
     """
+    equations = inspect.unwrap(function)
+    if not inspect.isfunction(equations):
+        raise CellError(f"cell: expected a function of equations, got {function!r}")
     name = name or function.__name__
-    record = Trace(name, function.__code__)
+    record = Trace(name, equations.__code__)
     x, states, families, initial = _arguments(record, function)
-    with _locals_at_return(function.__code__) as local:
+    with _locals_at_return(record) as local:
         returned = _call(record, function, [x, *states.values()], families)
     nexts = _next_values(record, returned, states)
     named = _named_values(local, {*states, *families})
@@ -137,30 +173,42 @@ def trace(
 def _arguments(
     record: Trace, function: Callable[..., Any]
 ) -> tuple[Value, dict[str, Value], dict[str, Family], dict[str, float]]:
-    first = record.code.co_firstlineno
     positional: list[str] = []
     families: dict[str, Family] = {}
     initial: dict[str, float] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.default is not parameter.empty:
+                record.fail(
+                    f"family {parameter.name} has a default; parameters start from the layer's "
+                    "init=",
+                    record.declared(parameter.name),
+                )
             families[parameter.name] = Family(record, parameter.name)
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            record.fail("a cell names its states and families; * and ** arguments hide them", first)
+            record.fail(
+                "a cell names its states and families; * and ** arguments hide them",
+                record.declared(parameter.name),
+            )
         else:
             positional.append(parameter.name)
             default = 0.0 if parameter.default is parameter.empty else parameter.default
             if isinstance(default, bool) or not isinstance(default, (int, float)):
-                record.fail(f"the initial value of {parameter.name} is a number", first)
+                record.fail(
+                    f"the initial value of {parameter.name} is a number, not {default!r}",
+                    record.declared(parameter.name),
+                )
             initial[parameter.name] = float(default)
     if len(positional) < 2:
         record.fail(
-            "a cell takes the input and at least one state, as in def cell(x, h, *, W, R, b)", first
+            "a cell takes the input and at least one state, as in def cell(x, h, *, W, R, b)",
+            record.declared(),
         )
     x_name, *state_names = positional
-    with record.at(first):
-        x = record.node("input", (), {}, record.widths.new("input", first))
+    with record.at(record.declared()):
+        x = record.node("input", (), {}, record.widths.new("input", record.declared()))
         states = {
-            s: record.node("state", (), {"name": s}, record.widths.new(None, first))
+            s: record.node("state", (), {"name": s}, record.widths.new(None, record.declared()))
             for s in state_names
         }
     del initial[x_name]
@@ -184,19 +232,22 @@ def _call(
             if frame.f_code is record.code
         ]
         where = record.where(lines[-1] if lines else None)
+        if isinstance(error, TypeError):
+            where += ", which may use the cell's arguments, numbers and headgate's own functions"
         raise CellError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
-def _locals_at_return(code: CodeType) -> Iterator[dict[str, Any]]:
+def _locals_at_return(record: Trace) -> Iterator[dict[str, Any]]:
     """Collects the local variables that the function has when it returns."""
     found: dict[str, Any] = {}
     previous = sys.getprofile()
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "return" and frame.f_code is code:
+        if event == "return" and frame.f_code is record.code:
             found.clear()
             found.update(frame.f_locals)
+            record.ends_at(frame.f_lineno)
 
     sys.setprofile(watch)
     try:
@@ -207,7 +258,7 @@ def _locals_at_return(code: CodeType) -> Iterator[dict[str, Any]]:
 
 def _next_values(record: Trace, returned: Any, states: Mapping[str, Value]) -> dict[str, Value]:
     last = record.here()
-    values = returned if isinstance(returned, tuple) else (returned,)
+    values = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
     if returned is None or len(values) != len(states):
         count = 0 if returned is None else len(values)
         record.fail(
@@ -226,6 +277,7 @@ def _next_values(record: Trace, returned: Any, states: Mapping[str, Value]) -> d
             )
         with record.at(last):
             nexts[name] = as_value(record, value)
+            record.not_a_condition(nexts[name].index)
             same = (record.nodes[states[name].index].width, record.nodes[nexts[name].index].width)
             if same[1] is None:
                 record.fail(f"the next value of {name} is one number, not a vector", last)
@@ -240,7 +292,7 @@ def _named_values(local: Mapping[str, Any], taken: set[str]) -> dict[str, int]:
             value = value.single()
         if name in taken or not isinstance(value, Value):
             continue
-        if value.trace.nodes[value.index].op not in ("input", "state", "parameter", "constant"):
+        if value.trace.nodes[value.index].op not in (*LEAVES, *COMPARISONS):
             named[name] = value.index
     return named
 

@@ -68,7 +68,9 @@ class Operand:
         return elementwise("equal", self, other)
 
     def __ne__(self, other: Any) -> NoReturn:  # type: ignore[override]
-        self.trace.fail("!= is not an operation of a cell; exchange the branches of where(a == b, …)")
+        self.trace.fail(
+            "!= is not an operation of a cell; exchange the branches of where(a == b, …)"
+        )
 
     __hash__ = object.__hash__
 

@@ -185,6 +185,7 @@ def _families(
     trace: Trace, order: Sequence[int], families: Sequence[str]
 ) -> dict[str, Family]:  # fmt: skip
     blocks: dict[str, dict[str, str]] = {name: {} for name in families}
+    lines: dict[str, int] = {}
     columns: dict[str, tuple[tuple[str, ...], int]] = {}
     for index in sorted(order):
         node = trace.nodes[index]
@@ -200,17 +201,18 @@ def _families(
                 node.line,
             )
         blocks[family].setdefault(node.attrs["block"], _resolve(trace, node))
+        lines[family] = node.line
     for family, entries in blocks.items():
         if not entries:
             trace.fail(
                 f"family {family} is not used; remove it from the arguments, or use it",
-                trace.code.co_firstlineno,
+                trace.declared(family),
             )
         if "" in entries and len(entries) > 1:
             others = ", ".join(f"{family}.{b}" for b in entries if b)
             trace.fail(
                 f"family {family} is used both whole and by blocks ({others}); name every block",
-                trace.code.co_firstlineno,
+                lines[family],
             )
     return {
         name: Family(name, tuple(entries.items()), columns[name][0])
