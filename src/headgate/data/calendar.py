@@ -54,7 +54,7 @@ class Frequency:
         ahead = np.arange(1, steps + 1) * self.count
         if self.unit == "step":
             return np.int64(last) + ahead
-        moment = np.datetime64(last, "s")
+        moment = np.asarray(last).astype("datetime64[s]")[()]
         if self.unit != "month":
             return moment + (ahead * SECONDS[self.unit]).astype("timedelta64[s]")
         month = moment.astype("datetime64[M]")

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from headgate.cli import main
+
+main()

@@ -1,0 +1,10 @@
+"""Whole jobs behind scikit-learn's verbs."""
+
+from __future__ import annotations
+
+from .backtest import Backtest
+from .folder import ModelError
+from .forecaster import Forecaster
+from .network import CarriedState
+
+__all__ = ["Backtest", "CarriedState", "Forecaster", "ModelError"]
