@@ -22,6 +22,10 @@ class Operand:
     __array_ufunc__ = None
     trace: Trace
 
+    if TYPE_CHECKING:  # tanh(W @ x).i is right where the operand stands for several blocks
+
+        def __getattr__(self, block: str) -> Operand: ...
+
     def __add__(self, other: Any) -> Operand:
         return elementwise("add", self, other)
 
