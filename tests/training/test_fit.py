@@ -170,11 +170,11 @@ def test_the_seed_fixes_order_and_dropout(make_net, data) -> None:
 def test_the_callers_generators_and_mode_come_back(make_net, data) -> None:
     for training in (True, False):
         net = make_net(dropout=0.5).train(training)
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+        before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state(legacy=True))
         run(net, data)
         assert torch.equal(torch.get_rng_state(), before[0])
         assert random.getstate() == before[1]
-        assert (np.random.get_state()[1] == before[2]).all()
+        assert repr(np.random.get_state(legacy=True)) == before[2]
         assert net.training is training
 
 

@@ -205,11 +205,11 @@ def test_errors_say_what_was_expected(make_net, data) -> None:
     with pytest.raises(ValidationError, match=r"lbfgs minimises one function .* gradient_clip"):
         FitConfig(optimizer="lbfgs", gradient_clip=1.0)
     with pytest.raises(ValidationError, match="give momentum above 0"):
-        FitConfig(optimizer={"kind": "sgd", "momentum": 0.0, "nesterov": True})  # pyright: ignore
+        FitConfig(optimizer={"kind": "sgd", "momentum": 0.0, "nesterov": True})
     with pytest.raises(ValidationError, match="warmup_epochs"):
         FitConfig(epochs=3, warmup_epochs=3)
     with pytest.raises(ValidationError, match="Extra inputs"):
-        FitConfig(optimizer={"kind": "adam", "momentum": 0.5})  # pyright: ignore
+        FitConfig(optimizer={"kind": "adam", "momentum": 0.5})
     frozen = make_net().requires_grad_(False)
     with pytest.raises(ValueError, match="none that requires a gradient"):
         train(frozen, data)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -87,7 +88,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint | None:
             unflatten(document["optimizer"], tensors),
             _read(best) if best.exists() else None,
         )
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {step}: expected model, optimizer and state.json written by a fit, got "
             f"{error!r}; remove the folder to start again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -177,6 +177,10 @@ class FitConfig(Settings):
     """Epochs from one checkpoint to the next; the last epoch always writes one."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Fixes the order of batches and all random numbers of the fit, not the initial weights."""
+
+    if TYPE_CHECKING:  # an optimiser or schedule may be given by its name
+
+        def __init__(self, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _together(self) -> FitConfig:
