@@ -55,7 +55,13 @@ def _rebuild(program: Program, doc: str) -> Cell:
 
 
 @overload
-def cell(function: Callable[..., Any], /) -> Cell: ...
+def cell(
+    function: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    widths: Mapping[str, str] | None = None,
+) -> Cell: ...
 @overload
 def cell(
     *, name: str | None = None, widths: Mapping[str, str] | None = None

@@ -6,12 +6,16 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from typing import Any
 
 from headgate.program.program import COMPARISONS, LEAVES, Node, Program
 
 COMPARE, SUM, TERM, ATOM = range(4)
 """How tightly an expression binds. An operand gets parentheses where it binds less than needed."""
+
+LEAF_SYMBOLS = tuple(op for op in LEAVES if op != "mask")
+"""Leaves that are written as they are wherever they stand."""
 
 LARGE = 3
 """A value of this many operations gets a name of its own when it is used more than once."""
@@ -23,6 +27,9 @@ def _with(attrs: tuple[tuple[str, Any], ...], **changes: Any) -> tuple[tuple[str
 
 class Notation(ABC):
     """The walk over a Program that both notations share."""
+
+    own_line: tuple[str, ...] = ()
+    """Operations that get a line and a name of their own wherever they stand."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -43,17 +50,14 @@ class Notation(ABC):
         for name, index in self.program.names.items():
             if name not in states:
                 named.setdefault(index, []).append(self.value(name))
-        number = 0
+        new = (f"v{k}" for k in count(1) if f"v{k}" not in self.program.names)
         for index in self._shared():
             if index not in named:
-                number += 1
-                while f"v{number}" in self.program.names:
-                    number += 1
-                named[index] = [self.value(f"v{number}")]
+                named[index] = [self.value(next(new))]
         self.labels = dict(sorted(named.items()))
 
     def _shared(self) -> list[int]:
-        """Large values without a name that are used more than once."""
+        """Values that need a name: large ones that are used more than once."""
         stops = {*self.next_of, *self.program.names.values()}
         uses = Counter(a for index in self._reached() for a in set(self.operands(index)))
 
@@ -63,7 +67,8 @@ class Notation(ABC):
                 return 0
             return 1 + sum(0 if a in stops else size(a) for a in self.operands(index))
 
-        return [i for i, count in sorted(uses.items()) if count > 1 and size(i) >= LARGE]
+        large = {i for i, number in uses.items() if number > 1 and size(i) >= LARGE}
+        return sorted(large | {i for i in uses if self.nodes[i].op in self.own_line})
 
     def _reached(self) -> set[int]:
         reached: set[int] = set()
@@ -105,7 +110,7 @@ class Notation(ABC):
 
     def show(self, index: int, needed: int = COMPARE) -> str:
         """The value where it is used, in parentheses if it binds less than needed."""
-        if index in self.labels and self.nodes[index].op not in LEAVES:
+        if index in self.labels and self.nodes[index].op not in LEAF_SYMBOLS:
             return self.labels[index][0]
         written, level = self._write(index)
         return self.parentheses(written) if level < needed else written

@@ -208,11 +208,11 @@ class Program:
                 },
                 names={name: int(index) for name, index in data["names"]},
             )
-        except (KeyError, TypeError, ValueError) as error:
+            program.check()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, ProgramError):
                 raise
             raise ProgramError(f"reading a Program: not a valid description ({error!r})") from error
-        program.check()
         return program
 
     @classmethod
@@ -229,17 +229,10 @@ class Program:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise ProgramError unless every node uses known operations on earlier nodes only."""
-        if len(self.widths) != len(self.nodes):
-            raise ProgramError("reading a Program: one width is needed for each node")
-        for index, node in enumerate(self.nodes):
-            if node.op not in FORWARD_OPS:
-                raise ProgramError(f"reading a Program: unknown operation {node.op!r}")
-            if any(not 0 <= arg < index for arg in node.args):
-                raise ProgramError(f"reading a Program: node {index} uses a later node")
-        ends = [*(state.next for state in self.states), *self.names.values()]
-        if not self.states or any(not 0 <= index < len(self.nodes) for index in ends):
-            raise ProgramError("reading a Program: a state or name points to no node")
+        """Raise ProgramError unless its nodes, states, families and names fit each other."""
+        from headgate.program.check import check
+
+        check(self)
 
     def __str__(self) -> str:
         from headgate.program.show import text

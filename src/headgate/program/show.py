@@ -7,7 +7,7 @@ is used more than once, which gets a line and a name of its own.
 from __future__ import annotations
 
 import keyword
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headgate.program.notation import ATOM, SUM, TERM, Notation
 from headgate.program.program import COMPARISONS, SCALAR, Family, Node, Program
@@ -66,6 +66,7 @@ def _number(value: float) -> str:
 class Text(Notation):
     """Python's own notation, with the step of a state in brackets."""
 
+    own_line = ("mask",)
     signs: ClassVar = {"add": "+", "sub": "-", "mul": "*"} | dict(
         zip(COMPARISONS, (">", ">=", "<", "<=", "=="), strict=True)
     )
@@ -114,18 +115,21 @@ class Text(Notation):
         return f"layer_norm({', '.join([*inside, *more])}){slice_}"
 
     def call(self, node: Node) -> str:
-        options = [f"{key}={_option(value)}" for key, value in node.attrs]
-        return f"{node.op}({', '.join([*map(self.show, node.args), *options])})"
+        given = [self.show(arg) for arg in node.args]
+        if node.op == "clip":
+            given += [_number(node["low"]), _number(node["high"])]
+        elif node.op == "mask":
+            numbers = [f"{key}={_number(node[key])}" for key in ("rate", "hit", "miss")]
+            given = [f'"{node["name"]}"', *numbers, f'per="{node["per"]}"']
+        elif node.op == "count":
+            given = list(node["widths"])
+        return f"{node.op}({', '.join(given)})"
 
 
 def _dotted(block: str) -> str:
     if not block or (block.isidentifier() and not keyword.iskeyword(block)):
         return f".{block}" if block else ""
     return f'["{block}"]'
-
-
-def _option(value: Any) -> str:
-    return _number(value) if isinstance(value, (int, float)) else f'"{value}"'
 
 
 class Latex(Notation):

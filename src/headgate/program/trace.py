@@ -135,9 +135,12 @@ class Trace:
         for arg in args[op == "where" :]:
             self.not_a_condition(arg)
         wide = [w for a in args if (w := self.nodes[a].width) is not None]
-        for other in wide[1:]:
-            self.widths.unify(wide[0], other, self.here())
-        return self.node(op, args, dict(attrs), wide[0] if wide else None)
+        if not wide:
+            return self.node(op, args, dict(attrs), None)
+        width, line = self.widths.new(), self.here()
+        for other in wide:
+            self.widths.unify(other, width, line)
+        return self.node(op, args, dict(attrs), width)
 
     def not_a_condition(self, index: int) -> None:
         if self.nodes[index].op in COMPARISONS:
@@ -206,10 +209,9 @@ def _arguments(
         )
     x_name, *state_names = positional
     with record.at(record.declared()):
-        x = record.node("input", (), {}, record.widths.new("input", record.declared()))
+        x = record.node("input", (), {}, record.widths.new("input"))
         states = {
-            s: record.node("state", (), {"name": s}, record.widths.new(None, record.declared()))
-            for s in state_names
+            s: record.node("state", (), {"name": s}, record.widths.new()) for s in state_names
         }
     del initial[x_name]
     return x, states, families, initial
@@ -278,10 +280,10 @@ def _next_values(record: Trace, returned: Any, states: Mapping[str, Value]) -> d
         with record.at(last):
             nexts[name] = as_value(record, value)
             record.not_a_condition(nexts[name].index)
-            same = (record.nodes[states[name].index].width, record.nodes[nexts[name].index].width)
-            if same[1] is None:
+            before, after = (record.nodes[v.index].width for v in (states[name], nexts[name]))
+            if before is None or after is None:
                 record.fail(f"the next value of {name} is one number, not a vector", last)
-            record.widths.unify(same[0], same[1], last)
+            record.widths.unify(before, after, last)
     return nexts
 
 

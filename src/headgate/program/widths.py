@@ -14,23 +14,28 @@ if TYPE_CHECKING:
 
 
 class Widths:
-    """Union-find over unknown widths; a class may carry labels with the line that gave each."""
+    """Union-find over unknown widths. A class may carry labels; it remembers what joined it."""
 
     def __init__(self) -> None:
         self._parent: list[int] = []
-        self._labels: list[dict[str, int]] = []
+        self._labels: list[list[str]] = []
+        self._joins: list[list[tuple[int, int]]] = []
         self._rows: dict[tuple[str, str], int] = {}
-        self._joined: dict[int, int] = {}
+        self._labelled: list[tuple[str, int]] = []
 
-    def new(self, label: str | None, line: int) -> int:
-        self._parent.append(len(self._parent))
-        self._labels.append({label: line} if label else {})
-        return len(self._parent) - 1
+    def new(self, label: str | None = None) -> int:
+        width = len(self._parent)
+        self._parent.append(width)
+        self._labels.append([])
+        self._joins.append([])
+        if label:
+            self.label(width, label)
+        return width
 
     def of_rows(self, family: str, block: str) -> int:
         """The width of a block's rows, the same wherever the block is used."""
         if (family, block) not in self._rows:
-            self._rows[family, block] = self.new(None, 0)
+            self._rows[family, block] = self.new()
         return self._rows[family, block]
 
     def root(self, width: int) -> int:
@@ -38,27 +43,37 @@ class Widths:
             width = self._parent[width]
         return width
 
-    def unify(self, a: int | None, b: int | None, line: int) -> None:
-        if a is None or b is None:
+    def unify(self, a: int, b: int, line: int) -> None:
+        """The two are one width, because of this line."""
+        first, second = self.root(a), self.root(b)
+        if first == second:
             return
-        a, b = self.root(a), self.root(b)
-        if a == b:
-            return
-        if self._labels[a] and self._labels[b]:
-            self._joined[a] = line
-        self._parent[b] = a
-        self._labels[a] |= {k: v for k, v in self._labels[b].items() if k not in self._labels[a]}
-        if b in self._joined:
-            self._joined.setdefault(a, self._joined[b])
+        self._joins[a].append((b, line))
+        self._joins[b].append((a, line))
+        self._parent[second] = first
+        self._labels[first] += [x for x in self._labels[second] if x not in self._labels[first]]
 
-    def label(self, width: int, name: str, line: int) -> None:
-        self._labels[self.root(width)].setdefault(name, line)
+    def label(self, width: int, name: str) -> None:
+        self._labelled.append((name, width))
+        labels = self._labels[self.root(width)]
+        if name not in labels:
+            labels.append(name)
 
     def labels(self, width: int) -> list[str]:
-        return list(self._labels[self.root(width)])
+        return self._labels[self.root(width)]
 
-    def join_line(self, width: int) -> int | None:
-        return self._joined.get(self.root(width))
+    def joined_at(self, width: int, one: str, other: str) -> int | None:
+        """The first line on the way from the width labelled ``one`` to that labelled ``other``."""
+        here = [(name, w) for name, w in self._labelled if self.root(w) == self.root(width)]
+        ends = {w for name, w in here if name == other}
+        start = next(w for name, w in here if name == one)
+        seen, queue = {start}, [(w, line) for w, line in self._joins[start]]
+        for w, first in queue:
+            if w in ends:
+                return first
+            seen.add(w)
+            queue += [(v, first) for v, _ in self._joins[w] if v not in seen]
+        return None
 
 
 def finish(
@@ -144,18 +159,18 @@ def _name_widths(
         if key in names:
             width = trace.nodes[names[key]].width
             if width is not None:
-                trace.widths.label(width, size, trace.nodes[names[key]].line)
+                trace.widths.label(width, size)
         elif key in families:
             for index in order:
                 node = trace.nodes[index]
                 if node.attrs.get("family") == key and node.width is not None:
-                    trace.widths.label(node.width, size, node.line)
+                    trace.widths.label(node.width, size)
         else:
             trace.fail(f"widths= names '{key}', which is no value and no family here", first)
     for value in nexts.values():
         width = trace.nodes[value.index].width
         if width is not None and not set(trace.widths.labels(width)) - {"input"}:
-            trace.widths.label(width, "hidden", first)
+            trace.widths.label(width, "hidden")
 
 
 def _resolve(trace: Trace, node: TracedNode) -> str:
@@ -172,7 +187,7 @@ def _resolve(trace: Trace, node: TracedNode) -> str:
         )
     others = [label for label in labels if label != "input"]
     if len(others) > 1:
-        line = trace.widths.join_line(node.width) or node.line
+        line = trace.widths.joined_at(node.width, *others[:2]) or node.line
         trace.fail(
             f"widths '{others[0]}' and '{others[1]}' cannot be unified: they are combined "
             "elementwise here",
@@ -201,7 +216,8 @@ def _families(
                 node.line,
             )
         blocks[family].setdefault(node.attrs["block"], _resolve(trace, node))
-        lines[family] = node.line
+        if not node.attrs["block"]:
+            lines[family] = node.line
     for family, entries in blocks.items():
         if not entries:
             trace.fail(
@@ -235,6 +251,7 @@ def _tidy_names(builder: Builder, names: dict[str, int], states: Sequence[str]) 
 def _tie(trace: Trace) -> str:
     for node in trace.nodes:
         if node.op == "input" and node.width is not None:
-            line = trace.widths.join_line(node.width)
+            others = [name for name in trace.widths.labels(node.width) if name != "input"]
+            line = trace.widths.joined_at(node.width, "input", others[0]) if others else None
             return f" (line {line} of the cell)" if line else ""
     return ""
