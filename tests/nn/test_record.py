@@ -104,30 +104,34 @@ def test_error_terms_are_the_losses_derivatives(cell: str) -> None:
     unit = (2, 1, 3)
     for name in record.names:
         for direction in (0, 1):
-            change = loss_change(made, x, weights, name, direction, unit)
+            change = loss_change(made, x, weights, name, (0, direction), unit)
             found = record.gradient_at(name, 0, direction)[unit].item()
             assert found == pytest.approx(change, rel=1e-6, abs=1e-9), name
 
 
 def loss_change(
-    made: Recurrent, x: Tensor, weights: Tensor, name: str, direction: int, unit: tuple[int, ...]
+    made: Recurrent,
+    x: Tensor,
+    weights: Tensor,
+    name: str,
+    place: tuple[int, int],
+    unit: tuple[int, ...],
 ) -> float:
     """Central difference of the loss by one unit of a value of the first layer."""
 
-    class Pushed(Record):
-        def probes(self, program, sizes, x, layer, direction_now):
-            probes = super().probes(program, sizes, x, layer, direction_now)
-            assert probes is not None
-            if (layer, direction_now) == (0, direction):
-                probes[name].data[unit] = self.push
-            return probes
+    def loss(push: float) -> float:
+        class Pushed(Record):
+            def probes(self, program, sizes, x, layer, direction):
+                probes = super().probes(program, sizes, x, layer, direction)
+                assert probes is not None
+                if (layer, direction) == place:
+                    probes[name].data[unit] = push
+                return probes
 
-    losses = []
-    for push in (1e-6, -1e-6):
         record = Pushed(name, gradients=True)
-        record.push = push  # type: ignore[attr-defined]
-        losses.append((made(x, record=record)[0] * weights).sum().item())
-    return (losses[0] - losses[1]) / 2e-6
+        return (made(x, record=record)[0] * weights).sum().item()
+
+    return (loss(1e-6) - loss(-1e-6)) / 2e-6
 
 
 def test_recorded_values_are_differentiable_and_reach_the_parameters() -> None:

@@ -212,8 +212,8 @@ def test_dropout_keeps_the_expected_value() -> None:
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.zero_()
-        ours.bias_ih_l0.fill_(0.5)
-        ours.weight_ih_l1.fill_(0.001)
+        ours.get_parameter("bias_ih_l0").fill_(0.5)
+        ours.get_parameter("weight_ih_l1").fill_(0.001)
     seen = ours(torch.zeros(40, 500, 1).double())[0] / 0.001
     kept = seen.abs() > 1e-6
     assert abs(kept.double().mean().item() - 0.75) < 0.01
@@ -313,7 +313,7 @@ def test_options_stand_beside_torchs_arguments() -> None:
     assert all(p.grad is not None for p in ours.parameters())
     assert torch.equal(ours.weight("f")["bias_ih"], torch.ones(H))
     assert torch.equal(ours.weight("f", layer=1)["bias_hh"], torch.zeros(H))
-    assert torch.equal(ours.gain_W_l0, torch.ones(4 * H))
+    assert torch.equal(ours.get_parameter("gain_W_l0"), torch.ones(4 * H))
 
 
 def test_blocks_of_a_gru_put_the_hidden_bias_in_its_own_family() -> None:

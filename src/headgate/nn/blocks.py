@@ -94,7 +94,7 @@ class WithBlocks:
     def _set(self, tensor: Tensor, blocks: list[Block], initialiser: Initialiser, key: str) -> None:
         start, stop = blocks[0].rows.start, blocks[-1].rows.stop
         rows = {b.block: slice(b.rows.start - start, b.rows.stop - start) for b in blocks}
-        hidden = self.layer_sizes[blocks[0].layer].get("hidden", stop - start)
+        hidden = self.layer_sizes[blocks[0].layer]["hidden"]
         initialise(initialiser, tensor[start:stop], Place(key, rows, hidden))
 
 

@@ -18,6 +18,7 @@ from headgate.engines import Choice, choose, run
 from headgate.engines.random import MaskKey
 from headgate.nn import states
 from headgate.nn.blocks import WithBlocks
+from headgate.nn.eager import eager
 from headgate.nn.initialise import recurrent_families
 from headgate.nn.layout import Batch, enter
 from headgate.nn.randomness import draw_seed, dropout, weight_drop
@@ -132,6 +133,7 @@ class Stack(WithBlocks, nn.Module):
             )
         return batch
 
+    @eager
     def _run(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from headgate.nn.blocks import Block, suffix
+from headgate.nn.eager import eager
 from headgate.nn.initialise import check_init
 from headgate.nn.options import Options, split_options
 from headgate.nn.record import Record
@@ -66,11 +67,12 @@ class TorchLike(Stack):
     def _families(self, layer: int, direction: int) -> dict[str, Tensor]:
         return self._torch.families(self, self.layer_sizes[layer], suffix(layer, direction))
 
+    @eager
     def _forward(
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
         self._check_as_torch(input, hx)
-        if lengths is None and record is None and self._is_torchs(input, hx):
+        if lengths is None and record is None and self._is_torchs(input):
             return super().forward(input, hx)
         return self._run(input, hx, lengths, record)
 
@@ -94,20 +96,15 @@ class TorchLike(Stack):
         if hx is None:
             self.check_input(input, None)
             return
-        parts = hx if isinstance(hx, (tuple, list)) else (hx,)
+        parts: tuple[Any, ...] = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
         if any(part.dim() != (3 if batched else 2) for part in parts):
-            words = "batched 3-D" if batched else "unbatched 2-D"
-            dims = ", ".join(f"{part.dim()}-D" for part in parts)
-            names, dims = ("hx", dims) if len(parts) == 1 else ("hx and cx", f"({dims})")
-            raise RuntimeError(
-                f"For {words} input, {names} should also be {words[-3:]} but got {dims} "
-                f"tensor{'s' * (len(parts) > 1)}"
-            )
+            raise RuntimeError(_wrong_dimensions(batched, [part.dim() for part in parts]))
         if not batched:
-            hx = tuple(p.unsqueeze(1) for p in parts) if len(parts) > 1 else parts[0].unsqueeze(1)
-        self.check_forward_args(input, hx, None)
+            parts = tuple(part.unsqueeze(1) for part in parts)
+        hidden: Any = parts if isinstance(hx, (tuple, list)) else parts[0]
+        self.check_forward_args(input, hidden, None)
 
-    def _is_torchs(self, input: Output, hx: Any) -> bool:
+    def _is_torchs(self, input: Output) -> bool:
         """Whether the whole stack, not only a layer of it, is one call of torch's."""
         data = input.data if isinstance(input, PackedSequence) else input
         plain = (
@@ -257,6 +254,15 @@ class GRU(TorchLike, nn.GRU):
 def _one_state(result: tuple[Output, Tensor | States]) -> tuple[Output, Any]:
     output, state = result
     return output, state[0] if isinstance(state, tuple) else state
+
+
+def _wrong_dimensions(batched: bool, dims: list[int]) -> str:
+    """torch's message about initial states that do not fit a batched or unbatched input."""
+    words = "batched 3-D" if batched else "unbatched 2-D"
+    names, came = "hx", f"{dims[0]}-D tensor"
+    if len(dims) > 1:
+        names, came = "hx and cx", f"({', '.join(f'{d}-D' for d in dims)}) tensors"
+    return f"For {words} input, {names} should also be {words[-3:]} but got {came}"
 
 
 def _no_projection(options: Any) -> None:
