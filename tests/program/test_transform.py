@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from headgate import cells
@@ -319,9 +322,58 @@ def test_masks_of_states_are_drawn_independently():
     assert 0.4 < (a == b).float().mean().item() < 0.6
 
 
+# --- promises of every engine, with options built in ---------------------------------------------
+
+FOR_ANY: dict[str, Any] = {
+    "clip_state": {"h": 0.3},
+    "clip_preactivation": 0.7,
+    "layer_norm": True,
+    "recurrent_dropout": 0.3,
+    "state_activation": "softsign",
+    "variational_dropout": 0.3,
+    "zoneout": {"h": 0.2},
+}
+
+
+@st.composite
+def transformed(draw: st.DrawFn) -> Program:
+    cell_ = draw(st.sampled_from([cells.lstm, cells.gru_reset_before, cells.FGR, slstm]))
+    chosen = draw(st.sets(st.sampled_from(sorted(FOR_ANY))))
+    return transform(cell_.program, **{name: FOR_ANY[name] for name in chosen})
+
+
+def start(program: Program) -> tuple[dict[str, Tensor], Tensor, list[Tensor]]:
+    states = [torch.full((N, H), s.initial, dtype=torch.float64) for s in program.states]
+    return weights(program), torch.randn(T, N, I, dtype=torch.float64), states
+
+
+@given(transformed(), st.integers(0, T))
+@settings(max_examples=25)
+def test_a_sequence_in_pieces_is_the_whole_sequence(program: Program, cut: int):
+    families, x, states = start(program)
+    whole = run(program, families, x, states)
+    first = run(program, families, x[:cut], states)
+    second = run(program, families, x[cut:], first.states)
+    torch.testing.assert_close(torch.cat([first.output, second.output]), whole.output)
+    for pieces, expected in zip(second.states, whole.states, strict=True):
+        torch.testing.assert_close(pieces, expected)
+
+
+@given(transformed(), st.integers(1, N), st.lists(st.integers(0, T), min_size=N, max_size=N))
+@settings(max_examples=25)
+def test_a_row_does_not_depend_on_its_neighbours(program: Program, rows: int, lengths: list[int]):
+    """In training too: a row's masks are its own."""
+    families, x, states = start(program)
+    steps, key = torch.tensor(lengths), MaskKey(4, 0, 0)
+    together = run(program, families, x, states, lengths=steps, mask_key=key)
+    few = [s[:rows] for s in states]
+    alone = run(program, families, x[:, :rows], few, lengths=steps[:rows], mask_key=key)
+    torch.testing.assert_close(alone.output, together.output[:, :rows])
+
+
 # --- the result is a Program as any other -------------------------------------------------------
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "state_activation": "softsign",
     "activations": {"o": "hard_sigmoid"},
     "clip_state": 3.0,
