@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from .main import app, main
+import sys
+from collections.abc import Sequence
 
-__all__ = ["app", "main"]
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit 1: data or files at fault, 2: usage, 130: Ctrl-C, else 0."""
+    try:
+        from .run import run
+
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:
+        print("headgate: stopped by Ctrl-C; nothing was written", file=sys.stderr)
+        sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from cyclopts import Parameter
 
 from headgate.data import read_series
@@ -16,7 +17,7 @@ from .report import Report
 
 
 def forecast(
-    data: str,
+    data: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     horizon: int,
     time: str | None = None,
@@ -68,6 +69,7 @@ def forecast(
     as_json
         JSON lines instead of tables.
     """
+    torch.set_num_threads(1)  # networks this small gain nothing from more
     report = Report(as_json)
     with whole_folder(out, output.FILES) as folder:
         series = read_series(data, time=time, target=target)
