@@ -124,8 +124,9 @@ def test_bundles_are_the_same_equations_as_blocks() -> None:
         h = o * tanh(c)
         return h, c
 
-    assert bundled.program == from_source(lstm_source())
-    assert bundled.program.to_json() == from_source(lstm_source()).to_json()
+    blocks = from_source(lstm_source())
+    assert bundled.program.families == blocks.families
+    assert str(bundled.program) == str(blocks)
 
 
 def test_bare_families_are_one_block() -> None:

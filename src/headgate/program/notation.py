@@ -28,6 +28,8 @@ def _with(attrs: tuple[tuple[str, Any], ...], **changes: Any) -> tuple[tuple[str
 class Notation(ABC):
     """The walk over a Program that both notations share."""
 
+    negated = TERM
+    """How tightly the operand of a minus sign must bind."""
     own_line: tuple[str, ...] = ()
     """Operations that get a line and a name of their own wherever they stand."""
 
@@ -50,7 +52,8 @@ class Notation(ABC):
         for name, index in self.program.names.items():
             if name not in states:
                 named.setdefault(index, []).append(self.value(name))
-        new = (f"v{k}" for k in count(1) if f"v{k}" not in self.program.names)
+        taken = {*self.program.names, *self.program.families}
+        new = (f"v{k}" for k in count(1) if f"v{k}" not in taken)
         for index in self._shared():
             if index not in named:
                 named[index] = [self.value(next(new))]
@@ -131,7 +134,7 @@ class Notation(ABC):
                 a, b = self.show(node.args[0], TERM), self.show(node.args[1], ATOM)
                 return f"{a} {self.sign(node)} {b}", TERM
             case "neg":
-                return f"-{self.show(node.args[0], TERM)}", SUM
+                return f"-{self.show(node.args[0], self.negated)}", SUM
             case "div":
                 return self.quotient(*node.args)
             case "product":

@@ -66,6 +66,7 @@ def _number(value: float) -> str:
 class Text(Notation):
     """Python's own notation, with the step of a state in brackets."""
 
+    negated = ATOM
     own_line = ("mask",)
     signs: ClassVar = {"add": "+", "sub": "-", "mul": "*"} | dict(
         zip(COMPARISONS, (">", ">=", "<", "<=", "=="), strict=True)

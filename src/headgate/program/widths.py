@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headgate.program.builder import Builder
 from headgate.program.program import SCALAR, Family, Program, State
+from headgate.program.transform.rewrite import rewrite
 
 if TYPE_CHECKING:
     from headgate.program.trace import Trace, TracedNode
@@ -98,7 +99,7 @@ def finish(
         attrs = {key: value for key, value in node.attrs.items() if key != "group"}
         width = _resolve(trace, node)
         moved[index] = builder.add(node.op, [moved[a] for a in node.args], width, **attrs)
-    return Program(
+    program = Program(
         name=trace.name,
         nodes=tuple(builder.nodes),
         widths=tuple(builder.widths),
@@ -111,6 +112,7 @@ def finish(
         doc=doc,
         tie=_tie(trace),
     )
+    return rewrite(program, lambda *_: None)  # without the numbers that simplifying left unused
 
 
 def _close_norm_groups(trace: Trace) -> None:
@@ -131,7 +133,7 @@ def _order(nodes: Sequence[TracedNode], ends: Sequence[int]) -> list[int]:
     needed |= {i for i, node in enumerate(nodes) if node.op in ("input", "state")}
     order: list[int] = []
     placed: set[int] = set()
-    for end in sorted(needed):
+    for end in sorted(needed, key=lambda i: (nodes[i].line, i)):
         stack = [end]
         while stack:
             index = stack[-1]
