@@ -21,6 +21,7 @@ JOBS = {
     "pieces": {"epochs": 3, "truncated_bptt": 3, "gradient_clip": 0.1, "l2": 0.1},
     "lbfgs": {"epochs": 3, "optimizer": {"kind": "lbfgs", "iterations": 4}},
     "time": {"epochs": 10**6, "max_seconds": 0.3},
+    "interrupted": {"epochs": 10, "interrupt": True},
 }
 
 
@@ -72,9 +73,11 @@ def test_two_processes_give_one_process_s_gradients_and_weights(name, folder, sc
         assert got == pytest.approx(expected, rel=1e-8, abs=1e-10)
 
 
-def test_all_processes_stop_together_when_time_is_up(folder) -> None:
-    first, second = results(folder, "time")
-    assert first["reason"] == second["reason"] == "time"
+@pytest.mark.parametrize("reason", ["time", "interrupted"])
+def test_all_processes_stop_together(reason, folder) -> None:
+    """Also where Ctrl-C reached only one of them."""
+    first, second = results(folder, reason)
+    assert first["reason"] == second["reason"] == reason
     assert first == second
 
 

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.optim import lr_scheduler
 
+import headgate
 from headgate.training import ArrayBatches, FitConfig, fit
 
 
@@ -174,6 +175,26 @@ def test_factor_zero_freezes_rows_and_a_gate_goes_before_its_family(make_net, da
     W, _ = updates(make_net, data, 3, optimizer="adam", learning_rate_factors=factors)
     assert W[:4].all()
     assert not W[4:].any()
+
+
+@pytest.mark.parametrize(
+    "build", [headgate.LSTM, lambda *a, **k: headgate.Recurrent("lstm", *a, **k)]
+)
+def test_gates_of_real_layers_have_factors(build, data) -> None:
+    class Forget(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = build(2, 1, 1, batch_first=True, dtype=torch.float64)
+
+        def forward(self, x, state, lengths):
+            return self.layer(x, state, lengths=lengths)
+
+    net = Forget()
+    before = {k: v.detach().clone() for k, v in net.layer.weight("f").items()}
+    other = {k: v.detach().clone() for k, v in net.layer.weight("i").items()}
+    train(net, data, 2, learning_rate_factors={"W.f": 0.0, "R.f": 0.0, "b.f": 0.0})
+    assert all(torch.equal(before[k], v) for k, v in net.layer.weight("f").items())
+    assert not any(torch.equal(other[k], v) for k, v in net.layer.weight("i").items())
 
 
 def test_l2_is_torchs_weight_decay_and_factors_multiply_it(make_net, data) -> None:

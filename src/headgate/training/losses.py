@@ -3,7 +3,7 @@
 A loss is any callable (prediction, targets, valid) → (total, count): the sum of the losses of the
 valid targets, and the number, or weight, to divide by. `fit` divides after adding up all processes.
 `valid` is a bool tensor whose shape is the leading part of the targets', or None where every
-target counts. What is not valid may hold NaN.
+target counts; a process may hold rows of which none is. What is not valid may hold NaN.
 """
 
 from __future__ import annotations
