@@ -224,7 +224,8 @@ EXPRESSIONS = st.recursive(
 
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_text_read_back_computes_the_same(first: str, second: str) -> None:
-    source = f"def f(x, h, c, *, P, b):\n    a = {first} + h + x + b\n    return c * ({second}) - a + P @ h, a"
+    lines = [f"a = {first} + h + x + b", f"return c * ({second}) - a + P @ h, a"]
+    source = "\n    ".join(["def f(x, h, c, *, P, b):", *lines])
     scope: dict[str, Any] = {name: getattr(headgate, name) for name in FUNCTIONS}
     exec(source, scope)
     program = cell(scope["f"]).program
