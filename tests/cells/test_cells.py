@@ -87,7 +87,7 @@ def test_against_torch(name: str) -> None:
     program = cells.get(name).program
     x, states, families = draw(program)
     layer = TORCH[name]().double()
-    bias = layer.bias_hh_l0.new_zeros(layer.bias_hh_l0.shape)
+    bias = torch.zeros_like(layer.bias_hh_l0)
     if name == "gru":
         bias[2 * H :] = torch.from_numpy(families["d"])
     own = {"weight_ih_l0": "W", "weight_hh_l0": "R", "bias_ih_l0": "b", "weight_hr_l0": "P"}
@@ -95,9 +95,9 @@ def test_against_torch(name: str) -> None:
     layer.load_state_dict(
         {key: torch.from_numpy(value) for key, value in values.items()} | {"bias_hh_l0": bias}
     )
-    hx = tuple(torch.from_numpy(state)[None] for state in states)
+    hx = [torch.from_numpy(state)[None] for state in states]
     with torch.no_grad():
-        wanted, final = layer(torch.from_numpy(x), hx if len(hx) > 1 else hx[0])
+        wanted, final = layer(torch.from_numpy(x), tuple(hx) if len(hx) > 1 else hx[0])
     outputs, finals = through_engine(program, x, states, families)
     np.testing.assert_allclose(outputs, wanted, rtol=1e-10, atol=1e-12)
     for got, state in zip(finals, final if len(hx) > 1 else (final,), strict=True):
