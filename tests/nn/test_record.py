@@ -174,6 +174,15 @@ def test_masks_and_torchlike_layers_are_recorded_too() -> None:
     assert record["c"].shape == record.gradient("i").shape == (2, T, N, H)
 
 
+def test_error_terms_exist_under_autocast() -> None:
+    record = Record("i", gradients=True)
+    made = hn.LSTM(I, H)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = made(torch.randn(T, N, I), record=record)
+    output.float().sum().backward()
+    assert record["i"].dtype == record.gradient("i").dtype == torch.bfloat16
+
+
 def test_wrong_questions_are_explained() -> None:
     made, x = layer("lstm", I, H), random(T, N, I)
     with pytest.raises(ValueError, match=r"'lstm' has no value named 'z'; its values are .*f"):

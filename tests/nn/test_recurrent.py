@@ -154,6 +154,13 @@ def test_lengths_come_as_list_array_or_tensor(kind: Any) -> None:
     assert torch.equal(made(x, lengths=kind(LENGTHS))[0], made(x, lengths=LENGTHS)[0])
 
 
+def test_a_length_of_one_unbatched_sequence_is_a_number() -> None:
+    made, x = layer("rnn", I, H), random(T, I)
+    output, (h,) = made(x, lengths=4)
+    assert not output[4:].any()
+    torch.testing.assert_close(h[0], output[3])
+
+
 @pytest.mark.parametrize(
     ("lengths", "error", "message"),
     [

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from headgate.engines import Choice, choose, run
 from headgate.engines.random import MaskKey
 from headgate.nn import states
+from headgate.nn.autocast import caster
 from headgate.nn.blocks import WithBlocks
 from headgate.nn.eager import eager
 from headgate.nn.initialise import recurrent_families
@@ -45,6 +46,7 @@ class Stack(WithBlocks, nn.Module):
     bidirectional: bool
     batch_first: bool
     dropout: float
+    _autocasts_on_cpu = True
 
     def _configure(
         self,
@@ -177,14 +179,14 @@ class Stack(WithBlocks, nn.Module):
         if key is not None:
             for family in self._dropped:
                 families[family] = weight_drop(families[family], self.weight_drop, key, family)
-        probes = None
+        cast = caster(x, next(self.parameters()).dtype, on_cpu=self._autocasts_on_cpu)
+        x, probes = cast(x), None
         if record is not None:
             probes = record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
-        cast = self._cast(x)
         result = run(
             self.program,
             {name: cast(value) for name, value in families.items()},
-            cast(x),
+            x,
             tuple(map(cast, start)),
             lengths=batch.lengths,
             reverse=direction == 1,
@@ -195,17 +197,6 @@ class Stack(WithBlocks, nn.Module):
         if record is not None:
             record.keep(result.records, layer, direction)
         return result
-
-    def _cast(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """What is done to every tensor of a run so that all have one dtype under autocast."""
-        if not torch.is_autocast_enabled(x.device.type):
-            return lambda value: value
-        dtype = self._autocast_dtype(x) or next(self.parameters()).dtype
-        return lambda value: value.to(dtype)
-
-    def _autocast_dtype(self, x: Tensor) -> torch.dtype | None:
-        """The dtype that autocast asks for; float64 it leaves alone."""
-        return None if x.dtype == torch.float64 else torch.get_autocast_dtype(x.device.type)
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""

@@ -11,9 +11,11 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from headgate.engines import run
+from headgate.engines import choose, run
 from headgate.engines.random import MaskKey
+from headgate.nn.autocast import caster
 from headgate.nn.blocks import Block, WithBlocks
+from headgate.nn.eager import eager
 from headgate.nn.initialise import check_init
 from headgate.nn.options import CellOptions, split_options
 from headgate.nn.randomness import draw_seed
@@ -45,11 +47,18 @@ class TorchLikeCell(WithBlocks, nn.Module):
         rows = self._torch.rows(self, self.layer_sizes[0], "")
         return [Block(p, family, block, 0, 0, at) for p, family, block, at in rows]
 
-    def _step(self, input: Tensor, hx: Any) -> tuple[Tensor, ...]:
+    @eager
+    def _step(self, input: Tensor, hx: Any) -> Any:
+        """The next states: torch's own result where its function is chosen, else a tuple."""
         states = self._checked(input, hx)
+        if choose(self.program).engine == "aten":
+            return super().forward(input, hx)  # type: ignore[misc]
         x = input if input.dim() == 2 else input.unsqueeze(0)
         key = MaskKey(draw_seed(), 0, 0) if self.training and self.program.has_masks else None
+        cast = caster(x, next(self.parameters()).dtype, on_cpu=False)
         families = self._torch.families(self, self.layer_sizes[0], "")
+        families = {name: cast(value) for name, value in families.items()}
+        x, states = cast(x), tuple(map(cast, states))
         result = run(self.program, families, x.unsqueeze(0), states, mask_key=key)
         if input.dim() == 2:
             return result.states
@@ -90,6 +99,10 @@ class TorchLikeCell(WithBlocks, nn.Module):
         return tuple(given) if batched else tuple(state.unsqueeze(0) for state in given)
 
 
+def _only(states: Any) -> Tensor:
+    return states[0] if isinstance(states, tuple) else states
+
+
 class RNNCell(TorchLikeCell, nn.RNNCell):
     """One step of an Elman network in place of ``torch.nn.RNNCell``: h' = tanh(W x + R h + b).
 
@@ -114,7 +127,7 @@ class RNNCell(TorchLikeCell, nn.RNNCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next h, shaped as h."""
-        return self._step(input, hx)[0]
+        return _only(self._step(input, hx))
 
 
 class LSTMCell(TorchLikeCell, nn.LSTMCell):
@@ -163,4 +176,4 @@ class GRUCell(TorchLikeCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next h, shaped as h."""
-        return self._step(input, hx)[0]
+        return _only(self._step(input, hx))

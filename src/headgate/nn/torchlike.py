@@ -215,6 +215,8 @@ class GRU(TorchLike, nn.GRU):
     errors are torch's; options of Headgate follow by keyword (``headgate.nn.options``).
     """
 
+    _autocasts_on_cpu = False  # as in torch
+
     def __init__(
         self,
         input_size: int,
@@ -234,10 +236,6 @@ class GRU(TorchLike, nn.GRU):
             device=device, dtype=dtype,
         )  # fmt: skip
         self._become("GRU", "gru", options, {"device": device, "dtype": dtype})
-
-    def _autocast_dtype(self, x: Tensor) -> torch.dtype | None:
-        """On a CPU torch's autocast leaves GRUs alone."""
-        return None if x.device.type == "cpu" else super()._autocast_dtype(x)
 
     def forward(  # type: ignore[override]
         self,
