@@ -75,7 +75,6 @@ def _inside_functorch() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-@torch.compiler.disable
 def run(
     program: Program,
     families: Mapping[str, Tensor],
@@ -109,6 +108,8 @@ def run(
 
     Raises ValueError where a shape, a dtype or the engine's name does not fit.
     """
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break()
     choice = choose(program, names=names, engine=engine)
     _check(program, families, x, states)
     families = {name: families[name] for name in program.families}
