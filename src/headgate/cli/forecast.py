@@ -23,6 +23,7 @@ def forecast(
     time: str | None = None,
     target: str | None = None,
     season: int | None = None,
+    unit: str | None = None,
     cell: str = "lstm",
     hidden_size: int = 16,
     strategy: Literal["direct", "closed-loop"] = "direct",
@@ -50,6 +51,8 @@ def forecast(
         The column to forecast; guessed where only one is possible.
     season
         Steps of the season; by default what the frequency suggests (12 for monthly values).
+    unit
+        The unit of the values, for the pictures' axes.
     cell
         A built-in cell: lstm, gru, rnn, lstm_peephole, …
     hidden_size
@@ -89,5 +92,5 @@ def forecast(
         report.backtest(series, backtest)
         forecaster.fit(series)
         ahead = forecaster.predict()
-        output.write(folder, series, forecaster, backtest, ahead)
+        output.write(folder, series, forecaster, backtest, ahead, unit)
     report.forecast(ahead, out)

@@ -39,22 +39,29 @@ def read_series(path: str | Path, *, time: str | None = None, target: str | None
 
 
 def as_series(data: object, *, time: str | None = None, target: str | None = None) -> Series:
-    """A Series from a Series, a list or one-dimensional array of numbers, or a data frame.
+    """A Series from a Series, a list, array or column of numbers, or a data frame.
 
-    Frames may be Polars, pandas or Arrow; `time` and `target` name their columns. Raises DataError
-    where the data is none of these, holds no value, or holds an infinite one.
+    Frames and columns may be Polars, pandas or Arrow; `time` and `target` name their columns.
+    Raises DataError where the data is none of these, holds no value, or holds an infinite one.
     """
     if isinstance(data, Series):
         return data
+    if getattr(getattr(getattr(data, "index", None), "dtype", None), "kind", None) == "M":
+        raise DataError("the times are in the frame's index; make them a column: .reset_index()")
     if is_frame(data):
         return from_frame(data, time=time, target=target)
+    column = nw.from_native(data, allow_series=True, pass_through=True)
+    if isinstance(column, nw.Series):
+        data = column.to_list()
     if isinstance(data, (str, bytes)) or not isinstance(data, (Sequence, np.ndarray)):
         raise DataError(
             f"a series was expected: numbers, a data frame or headgate.data.read_series(path); "
             f"got {type(data).__name__}"
         )
     try:
-        values = np.array([np.nan if v is None else v for v in data], dtype=np.float64)
+        if not isinstance(data, np.ndarray):
+            data = [np.nan if _is_missing(value) else value for value in data]
+        values = np.array(data, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"a series was expected to hold numbers only: {error}") from None
     if values.ndim != 1:
@@ -175,9 +182,9 @@ def _mostly(cells: list[Any], parse: Any) -> bool:
 
 
 def _is_missing(cell: Any) -> bool:
-    if cell is None or cell != cell:
-        return True
-    return isinstance(cell, str) and cell.strip().lower() in MISSING
+    if isinstance(cell, str):
+        return cell.strip().lower() in MISSING
+    return cell is None or cell is getattr(sys.modules.get("pandas"), "NA", None) or cell != cell
 
 
 def _to_number(cell: Any) -> float | None:

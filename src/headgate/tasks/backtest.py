@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Backtest:
     scale: float
 
     @property
-    def table(self) -> list[dict[str, str | float]]:
+    def table(self) -> list[dict[str, Any]]:
         """One row a model: its name, MAE, RMSE, MAPE and MASE over all origins and steps."""
         return [
             {"model": model, **measures(self.actual, forecast, self.scale)}

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from headgate.data import Series, as_series, cut_windows, fill_missing
+from headgate.data import Series, Windows, as_series, cut_windows, fill_missing
 from headgate.nn import Record, Recurrent
 from headgate.nn.states import States
 from headgate.program import Cell, Program
@@ -104,12 +104,8 @@ class Forecaster(BaseEstimator):
         series = as_series(series)
         self.settings_, self.preprocessing_ = resolve(self.get_params(deep=False), series)
         self.frequency_, self.names_ = series.frequency, (series.name, series.time_name)
-        steps = self.preprocessing_
-        inputs = self._inputs(steps.apply(fill_missing(series.values)), series.time[steps.lag :])
-        windows = cut_windows(
-            inputs, steps.apply(series.values), self.settings_.window, self._outputs
-        )
-        self.network_ = self._build(inputs.shape[1])
+        windows = self.windows(series)
+        self.network_ = self._build(windows.inputs.shape[-1])
         config = FitConfig(
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -122,13 +118,24 @@ class Forecaster(BaseEstimator):
             windows.inputs, windows.targets, valid=windows.valid, batch_size=self.batch_size
         )
         self.report_ = fit(self.network_, batches, loss=self.loss, config=config)
-        self.history_ = series[-(self.settings_.window + steps.lag) :]
+        self.history_ = self._recent(series)
         last = self.report_.history[-1] if self.report_.history else None
         loss = last.train_loss if last else None
-        self.metrics_ = {"fit": {"epochs": self.report_.epochs, self.loss: loss}}
+        self.metrics_: dict[str, Any] = {"fit": {"epochs": self.report_.epochs, self.loss: loss}}
         if self.report_.stop_reason == "interrupted":
             raise KeyboardInterrupt
         return self
+
+    def windows(self, series: Any) -> Windows:
+        """What the network is trained on: the windows of a series as it sees them.
+
+        Needs the settings and the preprocessing that `fit` found.
+        """
+        check_is_fitted(self, "preprocessing_")
+        series = as_series(series)
+        steps = self.preprocessing_
+        inputs = self._inputs(steps.apply(fill_missing(series.values)), series.time[steps.lag :])
+        return cut_windows(inputs, steps.apply(series.values), self.settings_.window, self._outputs)
 
     def warm_up(self, series: Any, *, record: Record | None = None) -> CarriedState:
         """Read a series, from a fresh state to the one after its last value.
@@ -292,5 +299,7 @@ class Forecaster(BaseEstimator):
         return np.array(found)
 
     def _forecast(self, past: Series, horizon: int) -> np.ndarray:
-        recent = past[-(self.settings_.window + self.preprocessing_.lag) :]
-        return self.predict(horizon, state=self.warm_up(recent)).values
+        return self.predict(horizon, state=self.warm_up(self._recent(past))).values
+
+    def _recent(self, series: Series) -> Series:
+        return series[-(self.settings_.window + self.preprocessing_.lag) :]
