@@ -185,6 +185,20 @@ def test_dropout_is_on_in_training_and_off_in_validation(make_net, data) -> None
     assert result.history[0].validation_loss == result.history[1].validation_loss
 
 
+def test_lbfgs_draws_the_same_masks_all_along_a_line_search(make_net, data) -> None:
+    draws: list[tuple[bool, float]] = []
+
+    def step(model, batch, state):
+        draws.append((model.training, float(torch.rand(()))))
+        return model(batch.inputs, state)
+
+    config = FitConfig(epochs=2, optimizer={"kind": "lbfgs", "iterations": 3})
+    validation = ArrayBatches(*data)
+    fit(make_net(), validation, loss="mse", step=step, config=config, validation=validation)
+    assert len(draws) > 4
+    assert len({number for training, number in draws if training}) == 2
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try(optimizer, make_net, data) -> None:
     x, y = data[0].clone(), data[1].clone()
