@@ -71,9 +71,9 @@ class TorchLike(Stack):
     def _forward(
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
-        self._check_as_torch(input, hx)
         if lengths is None and record is None and self._is_torchs(input):
             return super().forward(input, hx)
+        self._check_as_torch(input, hx)
         return self._run(input, hx, lengths, record)
 
     def _check_as_torch(self, input: Any, hx: Any) -> None:
@@ -112,6 +112,7 @@ class TorchLike(Stack):
             and not self.learn_initial_state
             and self.output_mode == "sequence"
             and not self._draws()
+            and isinstance(data, Tensor)
             and data.numel() > 0
         )
         return plain and self.explain().engine == "aten"
