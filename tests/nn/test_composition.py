@@ -59,6 +59,14 @@ def test_vmap_over_inputs_and_over_models(name: str, lengths: Any) -> None:
     torch.testing.assert_close(ensemble, torch.stack([model(x[0])[0] for model in models]))
 
 
+def test_vmap_with_one_mask_for_all() -> None:
+    made, x = make("lstm", num_layers=2, dropout=0.3, zoneout=0.2, weight_drop=0.1), random(T, N, I)
+    found = vmap(lambda one: made(one)[0], randomness="same")(torch.stack([x, x]))
+    torch.testing.assert_close(found[0], found[1])
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        vmap(lambda one: made(one)[0])(torch.stack([x, x]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_each_sample(name: str) -> None:
     made, x = make(name), random(T, N, I)

@@ -107,7 +107,8 @@ def test_every_option_changes_something(option: dict[str, Any]) -> None:
 
     def outcome(**options: Any) -> list[torch.Tensor]:
         torch.manual_seed(7)
-        made = Recurrent("lstm", I, H, **({"num_layers": 2} | options))
+        arguments: dict[str, Any] = {"num_layers": 2, **options}
+        made = Recurrent("lstm", I, H, **arguments)
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))

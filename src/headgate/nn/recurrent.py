@@ -104,15 +104,17 @@ class Recurrent(Stack):
             weight_drop=weight_drop,
             output_mode=output_mode,
         )
-        factory = {"device": device, "dtype": dtype}
+        self._init = {**defaults(program), **check_init(program, init)}
+        self._add_parameters({"device": device, "dtype": dtype})
+        self.reset_parameters()
+
+    def _add_parameters(self, factory: dict[str, Any]) -> None:
         for layer, direction in self._places():
-            for family in program.families:
-                shape = program.shape(family, self.layer_sizes[layer])
+            for family in self.program.families:
+                shape = self.program.shape(family, self.layer_sizes[layer])
                 name = family + suffix(layer, direction)
                 self.register_parameter(name, nn.Parameter(torch.empty(shape, **factory)))
         self._add_initial_states(factory)
-        self._init = {**defaults(program), **check_init(program, init)}
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise every weight anew, from torch's generator."""
