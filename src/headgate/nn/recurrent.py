@@ -38,7 +38,9 @@ class Recurrent(Stack):
         (Merity, Keskar & Socher 2018).
     output_mode: "sequence", or "last": each direction's own final output (N, H or 2H).
     sizes: numbers for named widths, such as ``{"projection": 32}``.
-    init: initialisers by family and gate, over the defaults (see ``headgate.nn.initialise``).
+    init: initialisers by family and gate (see ``headgate.nn.initialise``), over the defaults:
+        "glorot" for matrices of the input, "orthogonal" for those of a state, "narrow-normal" for
+        peepholes, "unit-forget-gate" for biases with a block f, "zeros" for the rest.
 
     The remaining options transform the equations (see ``headgate.program.transform``).
 
