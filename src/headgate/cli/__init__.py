@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,4 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(run(arguments))
     except KeyboardInterrupt:
         print("headgate: stopped by Ctrl-C; nothing was written", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not sys.exit: CPython overrides its code where the interrupt came inside an exec().
+        os._exit(130)

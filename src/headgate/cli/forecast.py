@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
+from headgate.cells import get
 from headgate.data import read_series
 from headgate.tasks import Forecaster
 from headgate.tasks.folder import whole_folder
@@ -15,24 +17,30 @@ from headgate.tasks.folder import whole_folder
 from . import output
 from .report import Report
 
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+def _is_built_in(kind: object, name: str) -> None:
+    get(name)
+
 
 def forecast(
     data: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    horizon: int,
+    horizon: Count,
     time: str | None = None,
     target: str | None = None,
-    season: int | None = None,
+    season: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     unit: str | None = None,
-    cell: str = "lstm",
-    hidden_size: int = 16,
+    cell: Annotated[str, Parameter(validator=_is_built_in)] = "lstm",
+    hidden_size: Count = 16,
     strategy: Literal["direct", "closed-loop"] = "direct",
     difference: Literal["auto", "none", "first", "seasonal"] = "auto",
     transform: Literal["auto", "none", "log"] = "auto",
-    epochs: int = 20,
+    epochs: Count = 20,
     seed: int = 0,
     out: Path = Path("forecast-output"),
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Forecast one series from a table, beside naive forecasts that it has to beat.
 

@@ -20,7 +20,7 @@ from headgate.engines import choose
 LIBRARIES = ("numpy", "polars", "scikit-learn", "safetensors")
 
 
-def info(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def info(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """Versions, threads, the compiled part, and the engine that would run.
 
     Parameters
