@@ -120,6 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--choose", action="store_true", help="search settings, training part only")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # networks this small gain nothing from more
     series = read_series(DATA / f"{options.data}.csv")
     if options.choose:
         choose(series[:-HELD_OUT])

@@ -42,6 +42,14 @@ def minimal(x, h, *, W, U, b):
     return h
 
 
+@cell(widths={"h": "narrow"})
+def squeezed(x, h, s, *, W, R, P):
+    """What is given out is narrower than what is remembered."""
+    s = tanh(W @ x + R @ h + 0.5 * s)
+    h = P @ s
+    return h, s
+
+
 def fitted(**options) -> Forecaster:
     steps = np.arange(60.0)
     series = Series(10 + np.sin(steps) + np.where(steps == 54, np.nan, 0), np.arange(60), name="y")
@@ -63,7 +71,12 @@ def copy(model: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("strategy", ["direct", "closed-loop"])
 def test_a_loaded_forecaster_is_the_same(tmp_path: Path, strategy: str) -> None:
-    forecaster = fitted(strategy=strategy, hidden_size=(3, 4), num_layers=2)
+    forecaster = fitted(
+        cell="lstm",
+        strategy=strategy,
+        hidden_size=(3, 4),
+        num_layers=2,
+    )
     forecaster.backtest(np.sin(np.arange(60.0)), origins=1)
     forecaster.save(tmp_path / "m")
     loaded = Forecaster.load(tmp_path / "m")
@@ -85,6 +98,14 @@ def test_a_users_cell_loads_in_a_process_that_never_saw_its_source(tmp_path: Pat
     again = Forecaster.load(tmp_path / "m")
     assert again.name == "minimal"
     again.fit(np.sin(np.arange(40.0)))
+
+
+def test_named_widths_travel(tmp_path: Path) -> None:
+    forecaster = fitted(cell=squeezed, sizes={"narrow": 2})
+    forecaster.save(tmp_path / "m")
+    loaded = Forecaster.load(tmp_path / "m")
+    assert loaded.sizes == {"narrow": 2}
+    np.testing.assert_array_equal(loaded.predict().values, forecaster.predict().values)
 
 
 def test_the_folder_is_json_and_safetensors_only(model: Path) -> None:

@@ -53,7 +53,8 @@ class Report:
             return
         origins, horizon = backtest.actual.shape
         first = show_time(series.time[backtest.origins[0] - 1])
-        self._say(f"Backtest: {horizon} steps ahead from {origins} origins, fitted up to {first}")
+        places = f"{origins} origins" if origins > 1 else "one origin"
+        self._say(f"Backtest: {horizon} steps ahead from {places}, fitted up to {first}")
         table = Table()
         table.add_column("model")
         for heading in COLUMNS.values():

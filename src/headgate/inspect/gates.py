@@ -41,9 +41,9 @@ def gates_figure(
     shown = {key: np.asarray(value) for key, value in gates.items()}
     if not shown:
         raise ValueError("gates_figure: expected at least one named value (T, H), got none")
-    figure = new_figure(9, 1.9 + 1.25 * len(shown))
+    figure = new_figure(9, 2.6 + 1.25 * len(shown))
     rows = figure.subplots(
-        len(shown) + 1, 1, sharex=True, gridspec_kw={"height_ratios": [1.5] + [1] * len(shown)}
+        len(shown) + 1, 1, sharex=True, gridspec_kw={"height_ratios": [2.2] + [1] * len(shown)}
     )
     rows[0].plot(time, values, color=OBSERVED, linewidth=1.2)
     dress(rows[0], time, "", name)

@@ -75,7 +75,7 @@ def backtest_figure(
     for when in origin_times:
         axes.axvline(when[0], color=BASELINE, linewidth=0.6, alpha=0.6)
     dress(axes, time, time_name, name)
-    axes.set_title(f"{name}: forecasts from {len(origin_times)} past origins")
+    axes.set_title(f"{name}: forecasts from past origins ({len(origin_times)})")
     axes.legend(loc="upper left", frameon=False)
     return figure
 

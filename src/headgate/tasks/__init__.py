@@ -5,6 +5,6 @@ from __future__ import annotations
 from .backtest import Backtest
 from .folder import ModelError
 from .forecaster import Forecaster
-from .network import CarriedState
+from .reader import CarriedState
 
 __all__ = ["Backtest", "CarriedState", "Forecaster", "ModelError"]

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from headgate.data import Series, Windows, as_series, cut_windows, fill_missing
 from headgate.nn import Record, Recurrent
-from headgate.nn.states import States
 from headgate.program import Cell, Program
 from headgate.training import ArrayBatches, FitConfig, fit
 from headgate.training.config import Cosine
@@ -21,8 +20,9 @@ from . import stored
 from .backtest import Backtest, place_origins, roll
 from .features import step_inputs
 from .metrics import measures, seasonal_scale
-from .network import CarriedState, ForecastNetwork, run
-from .settings import Resolved, resolve, whole
+from .network import ForecastNetwork
+from .reader import CarriedState, Reader
+from .settings import resolve, season_and_horizon, whole
 
 
 class Forecaster(BaseEstimator):
@@ -36,6 +36,7 @@ class Forecaster(BaseEstimator):
         cell: a built-in cell's name, such as "lstm" or "gru", or your own `Cell` or `Program`.
         hidden_size: units of each layer; one number, or one for each layer.
         num_layers: layers.
+        sizes: numbers for widths that the cell names, such as {"projection": 8}.
         horizon: steps to forecast; None: one season, or 12 without one.
         strategy: "direct" predicts all steps of the horizon from the last state; "closed-loop"
             predicts one and feeds it back, for any number of steps (it is trained with the true
@@ -65,6 +66,7 @@ class Forecaster(BaseEstimator):
         *,
         hidden_size: int | tuple[int, ...] = 16,
         num_layers: int = 1,
+        sizes: dict[str, int] | None = None,
         horizon: int | None = None,
         strategy: Literal["direct", "closed-loop"] = "direct",
         season: int | Literal["auto"] | None = "auto",
@@ -82,6 +84,7 @@ class Forecaster(BaseEstimator):
         self.cell = cell
         self.hidden_size = hidden_size
         self.num_layers = num_layers
+        self.sizes = sizes
         self.horizon = horizon
         self.strategy = strategy
         self.season = season
@@ -134,8 +137,15 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self, "preprocessing_")
         series = as_series(series)
         steps = self.preprocessing_
-        inputs = self._inputs(steps.apply(fill_missing(series.values)), series.time[steps.lag :])
-        return cut_windows(inputs, steps.apply(series.values), self.settings_.window, self._outputs)
+        settings = self.settings_
+        inputs = step_inputs(
+            steps.apply(fill_missing(series.values)),
+            series.time[steps.lag :],
+            self.frequency_,
+            settings.season,
+            settings.harmonics,
+        )
+        return cut_windows(inputs, steps.apply(series.values), settings.window, self._outputs)
 
     def warm_up(self, series: Any, *, record: Record | None = None) -> CarriedState:
         """Read a series, from a fresh state to the one after its last value.
@@ -152,7 +162,7 @@ class Forecaster(BaseEstimator):
                 f"{len(series)}"
             )
         filled = fill_missing(series.values)
-        return self._read(filled[:lag], filled[lag:], series.time[lag:], None, record)
+        return self._reader.read(filled[:lag], filled[lag:], series.time[lag:], record=record)
 
     def advance(self, state: CarriedState, values: Any) -> CarriedState:
         """Read the values (T,) that came after `state`, none missing, from where it stopped."""
@@ -163,7 +173,7 @@ class Forecaster(BaseEstimator):
         if not len(values):
             return state
         times = self.frequency_.future(state.time, len(values))
-        return self._read(state.history, values, times, state.recurrent, None)
+        return self._reader.read(state.history, values, times, state.recurrent)
 
     def predict(
         self,
@@ -188,7 +198,10 @@ class Forecaster(BaseEstimator):
             )
         if state is None:
             state = self.warm_up(self.history_, record=record)
-        ahead = state.ahead[:horizon] if self.strategy == "direct" else self._loop(state, horizon)
+        if self.strategy == "direct":
+            ahead = state.ahead[:horizon]
+        else:
+            ahead = self._reader.closed_loop(state, horizon)
         name, time_name = self.names_
         return Series(
             self.preprocessing_.invert(ahead, state.history),
@@ -225,16 +238,15 @@ class Forecaster(BaseEstimator):
         fitted = type(self)(**self.get_params(deep=False))
         if horizon is not None:
             fitted.set_params(horizon=horizon)
-        settings, _ = resolve(fitted.get_params(deep=False), series)
-        horizon = settings.horizon
-        places = place_origins(len(series), horizon, origins, stride)
+        season, steps = season_and_horizon(fitted.get_params(deep=False), series.frequency)
+        places = place_origins(len(series), steps, origins, stride)
         fitted.fit(series[: places[0]])
         self.backtest_ = roll(
             series,
             places,
-            horizon,
-            settings.season,
-            {fitted.name: lambda past: fitted._forecast(past, horizon)},
+            steps,
+            season,
+            {fitted.name: lambda past: fitted._forecast(past, steps)},
         )
         return self.backtest_
 
@@ -266,37 +278,18 @@ class Forecaster(BaseEstimator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             recurrent = Recurrent(
-                self.cell, inputs, self.hidden_size, self.num_layers, batch_first=True
+                self.cell,
+                inputs,
+                self.hidden_size,
+                self.num_layers,
+                batch_first=True,
+                sizes=self.sizes,
             )
             return ForecastNetwork(recurrent, self._outputs)
 
-    def _inputs(self, values: np.ndarray, times: np.ndarray) -> np.ndarray:
-        settings: Resolved = self.settings_
-        return step_inputs(values, times, self.frequency_, settings.season, settings.harmonics)
-
-    def _read(
-        self,
-        history: np.ndarray,
-        values: np.ndarray,
-        times: np.ndarray,
-        recurrent: States | None,
-        record: Record | None,
-    ) -> CarriedState:
-        together = np.concatenate([history, values])
-        inputs = self._inputs(self.preprocessing_.apply(together), times)
-        ahead, recurrent = run(self.network_, inputs, recurrent, record)
-        last = together[len(together) - len(history) :]
-        return CarriedState(recurrent, ahead, last, times[-1])
-
-    def _loop(self, state: CarriedState, horizon: int) -> np.ndarray:
-        times = self.frequency_.future(state.time, horizon)
-        ahead, recurrent = state.ahead, state.recurrent
-        found = [ahead[0]]
-        for time in times[:-1]:
-            inputs = self._inputs(ahead, np.array([time]))
-            ahead, recurrent = run(self.network_, inputs, recurrent)
-            found.append(ahead[0])
-        return np.array(found)
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self.network_, self.preprocessing_, self.frequency_, self.settings_)
 
     def _forecast(self, past: Series, horizon: int) -> np.ndarray:
         return self.predict(horizon, state=self.warm_up(self._recent(past))).values

@@ -1,11 +1,7 @@
-"""The network of a forecaster, and the state it carries from one value to the next."""
+"""The network of a forecaster."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from headgate.nn import Record, Recurrent
@@ -36,31 +32,3 @@ class ForecastNetwork(nn.Module):
     ) -> tuple[Tensor, States]:
         output, after = self.recurrent(inputs, state, lengths=lengths, record=record)
         return self.head(output), after
-
-
-@dataclass(frozen=True)
-class CarriedState:
-    """Everything a forecaster needs to go on from where it stopped reading.
-
-    `recurrent` is the network's state; `ahead` (K,) its prediction after the last value, in network
-    units; `history` the last values that differences need; `time` that of the last value.
-    """
-
-    recurrent: States
-    ahead: np.ndarray
-    history: np.ndarray
-    time: np.generic
-
-
-@torch.no_grad()
-def run(
-    network: ForecastNetwork,
-    inputs: np.ndarray,
-    state: States | None,
-    record: Record | None = None,
-) -> tuple[np.ndarray, States]:
-    """Read one series (T, I); the prediction (K,) after its last step, and the state."""
-    network.eval()
-    batch = torch.from_numpy(inputs.astype(np.float32))[None]
-    prediction, after = network(batch, state, record=record)
-    return prediction[0, -1].double().numpy(), after

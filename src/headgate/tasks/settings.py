@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headgate.data import DataError, Preprocessing, Series, spread_follows_level
+from headgate.data import DataError, Frequency, Preprocessing, Series, spread_follows_level
 
 STRATEGIES = ("direct", "closed-loop")
 TRANSFORMS = ("auto", "none", "log")
@@ -37,17 +37,21 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return value
 
 
+def season_and_horizon(options: dict[str, Any], frequency: Frequency) -> tuple[int | None, int]:
+    """The season, which the frequency suggests, and the horizon: one season, or 12."""
+    season = frequency.season if options["season"] == "auto" else options["season"]
+    if season is not None:
+        whole("season", season, 2)
+    horizon = options["horizon"]
+    return season, whole("horizon", (season or 12) if horizon is None else horizon)
+
+
 def resolve(options: dict[str, Any], series: Series) -> tuple[Resolved, Preprocessing]:
     """The settings for this series, and its preprocessing, fitted. `options` are a forecaster's."""
     choose("strategy", options["strategy"], STRATEGIES)
     choose("transform", options["transform"], TRANSFORMS)
     choose("difference", options["difference"], DIFFERENCES)
-    season = options["season"]
-    season = series.frequency.season if season == "auto" else season
-    if season is not None:
-        whole("season", season, 2)
-    horizon = options["horizon"]
-    horizon = whole("horizon", (season or 12) if horizon is None else horizon)
+    season, horizon = season_and_horizon(options, series.frequency)
     preprocessing = _preprocessing(options, series, season)
     usable = len(series) - preprocessing.lag
     harmonics = options["harmonics"]
