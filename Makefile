@@ -16,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --editable
 .PHONY: demo test slow lint format
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m headgate.cli forecast examples/data/co2_weekly.csv --horizon 52 --out demo-output
+	$(BIN)/python -m headgate.cli forecast examples/data/co2_weekly.csv --horizon 52 --unit ppm --out demo-output
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from sklearn.base import clone
 
 from headgate import Forecaster, Record, cell, sigmoid, tanh
-from headgate.data import DataError, Frequency, Series, as_series
+from headgate.data import DataError, Frequency, Series, as_series, read_series
+
+BUNDLED = Path(__file__).parents[2] / "examples" / "data"
 
 
 def wave(length: int = 90, seed: int = 0) -> Series:
@@ -39,6 +42,14 @@ def test_it_learns_a_seasonal_series_better_than_it_is_naive() -> None:
     score = {row["model"]: row["mase"] for row in result.table}
     assert list(score) == ["lstm", "seasonal naive", "naive"]
     assert score["lstm"] < score["seasonal naive"] < score["naive"]
+
+
+def test_weekly_co2_is_forecast_better_than_by_repeating_the_last_year() -> None:
+    series = read_series(BUNDLED / "co2_weekly.csv")
+    result = Forecaster(horizon=52, epochs=3, hidden_size=8).backtest(series)
+    assert len(result.origins) == 10
+    score = {row["model"]: row["mase"] for row in result.table}
+    assert score["lstm"] < 0.5 * score["seasonal naive"]
 
 
 @pytest.mark.parametrize("strategy", ["direct", "closed-loop"])

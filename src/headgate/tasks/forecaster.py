@@ -102,7 +102,8 @@ class Forecaster(BaseEstimator):
     def fit(self, series: Any, y: None = None) -> Forecaster:
         """Train on a series: a `Series`, numbers, or a data frame with a time and a value column.
 
-        Raises DataError where the data cannot be used, ValueError where an argument cannot.
+        Ctrl-C ends the fit with what was learnt so far and raises KeyboardInterrupt. Raises
+        DataError where the data cannot be used, ValueError where an argument cannot.
         """
         series = as_series(series)
         self.settings_, self.preprocessing_ = resolve(self.get_params(deep=False), series)
