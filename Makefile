@@ -6,7 +6,7 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(USABLE)' 2>/dev/null && echo $(p))))
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
-CXX_FILES := $(wildcard csrc/*.cpp csrc/*.hpp)
+CXX_FILES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl)
 
 # The first name is for pip before 25.3, which constrains builds with it as well.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

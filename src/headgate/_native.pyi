@@ -15,3 +15,61 @@ def uniform(
     out: npt.NDArray[Any],
 ) -> None: ...
 def build_info() -> BuildInfo: ...
+
+class Plan:
+    def __init__(
+        self,
+        tensors: list[tuple[int, int, int]],
+        before: list[tuple[Any, ...]],
+        loop: list[tuple[Any, ...]],
+        constants: list[tuple[int, float]],
+        slots: int,
+        slot_size: int,
+        backward: bool,
+    ) -> None: ...
+
+def run(
+    isa: str,
+    plan: Plan,
+    is_double: bool,
+    steps: int,
+    rows: int,
+    lengths: int,
+    reverse: bool,
+    threads: int,
+    arguments: list[tuple[int, int, int, int]],
+    weights: list[int],
+    /,
+) -> None: ...
+def multiply(
+    isa: str,
+    outer: bool,
+    is_double: bool,
+    a: int,
+    a_stride: int,
+    b: int,
+    b_stride: int,
+    c: int,
+    c_stride: int,
+    rows: int,
+    count: int,
+    height: int,
+    width: int,
+    vectors: int,
+    threads: int,
+    /,
+) -> None: ...
+def pack(
+    is_double: bool,
+    source: int,
+    offsets: list[int],
+    width: int,
+    depth: int,
+    unit_stride: int,
+    depth_stride: int,
+    unit_block: int,
+    out: int,
+    /,
+) -> None: ...
+def fingerprint(data: int, size: int, /) -> int: ...
+def instruction_sets() -> list[tuple[str, int, int]]: ...

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headgate import cell, layer_norm, sigmoid, tanh
+from headgate import cell, layer_norm, native, sigmoid, tanh
 from headgate.cells import BUILT_IN
 from headgate.engines import Result, choose, run
 from headgate.program import Program
@@ -221,15 +221,23 @@ def test_a_users_own_text_of_the_lstm_gets_the_fused_function() -> None:
         y = e * tanh(s)
         return y, s
 
-    assert choose(mine.program).engine == "aten"
+    assert choose(mine.program, engine="aten").engine == "aten"
 
 
 def test_which_engine_and_why_can_be_asked(monkeypatch) -> None:
-    assert choose(PROGRAMS["lstm"]).engine == "aten"
-    assert "recorded" in choose(PROGRAMS["lstm"], names=["f"]).reason
-    assert "no fused function" in choose(PROGRAMS["lstm_peephole"]).reason
+    lstm, peephole = PROGRAMS["lstm"], PROGRAMS["lstm_peephole"]
+    x = torch.zeros(3, 1, 2)
+    if native.available:
+        assert choose(lstm, like=x).engine == "cpu"
+        assert choose(lstm, like=x.expand(3, 32, 2)).engine == "aten"
+        assert choose(peephole, like=x.expand(3, 32, 2)).engine == "cpu"
+        assert "knows float32 and float64" in choose(peephole, like=x.half()).reason
+    monkeypatch.setattr(native, "available", False)
+    assert choose(lstm).engine == "aten"
+    assert "recorded" in choose(lstm, names=["f"]).reason
+    assert "no fused function" in choose(peephole).reason
     monkeypatch.setitem(os.environ, "HEADGATE_ENGINE", "reference")
-    assert choose(PROGRAMS["lstm"]).engine == "reference"
+    assert choose(lstm).engine == "reference"
 
 
 def test_errors_say_what_was_expected_and_what_came() -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-ENGINES = ("reference", "aten")
+from headgate import native
+
+ENGINES = ("reference", "aten", "cpu") if native.available else ("reference", "aten")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 

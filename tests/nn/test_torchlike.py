@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from headgate import native
 from headgate import nn as hn
 
 KINDS = ("LSTM", "GRU", "RNN")
@@ -98,7 +99,7 @@ def results(module: Any, given: Any, states: list[Tensor]) -> list[Tensor]:
     return [data, *(final if isinstance(final, tuple) else (final,))]
 
 
-@pytest.mark.parametrize("name", ["reference", "aten"])
+@pytest.mark.parametrize("name", ["reference", "aten", *["cpu"] * native.available])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @settings(max_examples=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from headgate.cells import BUILT_IN
-from headgate.engines.reference import Call, through_autograd
+from headgate.engines.reference import Call, through_autograd, through_torch
 from headgate.program.lower import lower
 from headgate.program.program import Program
 
@@ -50,6 +50,11 @@ _FUSED: dict[str, Callable[..., Any]] = {
 def fused(program: Program) -> Callable[..., Any] | None:
     """Torch's function for these equations, None where it has none."""
     return None if program.has_masks else _FUSED.get(_structure(lower(program)))
+
+
+def is_lstm(program: Program) -> bool:
+    """Whether the equations are the LSTM's without projection."""
+    return fused(program) is _VF.lstm and len(program.families) == 3
 
 
 def run(
@@ -131,7 +136,8 @@ class Fused(torch.autograd.Function):
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             saved = ctx.saved_tensors
-            return (None, None, *through_autograd(ctx.call, saved, cotangents, needs))
+            run = partial(through_torch, ctx.call)
+            return (None, None, *through_autograd(run, saved, cotangents, needs))
         used = [(o, c) for o, c in zip(ctx.outputs, cotangents, strict=True) if c is not None]
         used = [(o, c) for o, c in used if o.requires_grad]
         wanted = [t for t, need in zip(ctx.inner, needs, strict=True) if need]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from headgate.engines import aten
+from headgate import native
+from headgate.engines import aten, cpu
 from headgate.engines.evaluate import Values, infer_sizes
-from headgate.engines.layout import reversed_rows, valid_steps
+from headgate.engines.layout import valid_steps
 from headgate.engines.random import MaskKey, uniform
-from headgate.engines.reference import Call, Recurrence, forward
+from headgate.engines.reference import Call, Recurrence, in_time, through_torch
 from headgate.program.program import Program
 from headgate.program.schedule import schedule
 
-ENGINES = ("reference", "aten")
+ENGINES = ("reference", "aten", "cpu")
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,15 @@ class Result:
 
 
 def choose(
-    program: Program, *, names: Sequence[str] = (), engine: str | None = None
-) -> Choice:  # fmt: skip
+    program: Program,
+    *,
+    like: Tensor | None = None,
+    names: Sequence[str] = (),
+    engine: str | None = None,
+) -> Choice:
     """Which engine runs this Program.
 
+    ``like`` is its input (T, N, I); where None, a few rows in float32 on the CPU.
     ``engine``, or the environment variable HEADGATE_ENGINE, asks for one by name.
 
     Raises ValueError for an engine that does not exist or cannot run this Program.
@@ -49,14 +56,47 @@ def choose(
     asked = engine or os.environ.get("HEADGATE_ENGINE") or None
     if asked is not None and asked not in ENGINES:
         raise ValueError(f"choosing an engine: expected one of {ENGINES}, got '{asked}'")
-    obstacle = _not_for_aten(program, names)
     if asked == "reference":
         return Choice("reference", "asked for by name")
-    if obstacle is None:
-        return Choice("aten", "torch has these equations as one fused function")
-    if engine == "aten":
-        raise ValueError(f"choosing an engine: aten cannot run cell '{program.name}': {obstacle}")
-    return Choice("reference", obstacle)
+    obstacles = {"cpu": _not_for_cpu(program, names, like), "aten": _not_for_aten(program, names)}
+    if asked in obstacles and obstacles[asked] is None:
+        return Choice(asked, "asked for by name")
+    if engine in obstacles:
+        raise ValueError(
+            f"choosing an engine: {engine} cannot run cell '{program.name}': {obstacles[engine]}"
+        )
+    if obstacles["cpu"] is None:
+        if obstacles["aten"] is None and like is not None and like.dim() == 3:
+            if like.shape[0] == 1:
+                return Choice("aten", "torch's function is the shortest way to do one step")
+            if aten.is_lstm(program) and _for_onednn(like):
+                return Choice("aten", "torch's LSTM is as fast for this many rows")
+        return Choice("cpu", "the compiled engine runs every cell on the CPU")
+    if obstacles["aten"] is None:
+        return Choice("aten", f"torch's own fused function, since {obstacles['cpu']}")
+    return Choice("reference", f"{obstacles['cpu']}, and {obstacles['aten']}")
+
+
+ROWS_FOR_ONEDNN = 8
+
+
+def _for_onednn(like: Tensor) -> bool:
+    """Whether torch hands an LSTM to oneDNN, whose product is as good as ours for many rows."""
+    return like.dtype == torch.float32 and like.shape[1] >= ROWS_FOR_ONEDNN
+
+
+def _not_for_cpu(program: Program, names: Sequence[str], like: Tensor | None) -> str | None:
+    if not native.available:
+        return f"the compiled engine is {native.reason}"
+    if like is not None and like.device.type != "cpu":
+        return f"the compiled engine runs on the CPU, not on {like.device}"
+    if like is not None and like.dtype not in (torch.float32, torch.float64):
+        return f"the compiled engine knows float32 and float64, not {like.dtype}"
+    if _inside_functorch():
+        return "torch.func or forward mode differentiates through torch operations"
+    if not cpu.supported(program, tuple(names)):
+        return "some state of this cell passes nothing back through time"
+    return None
 
 
 def _not_for_aten(program: Program, names: Sequence[str]) -> str | None:
@@ -110,9 +150,12 @@ def run(
     """
     if torch.compiler.is_compiling():
         torch._dynamo.graph_break()
-    choice = choose(program, names=names, engine=engine)
+    like = x if lengths is None else x[:, :0]  # of a ragged batch no row is full
+    choice = choose(program, like=like, names=names, engine=engine)
+    if choice.engine == "cpu" and any(bool(p.any()) for p in (probes or {}).values()):
+        choice = Choice("reference", "a probe that is not zero changes the values")
     _check(program, families, x, states)
-    families = {name: families[name] for name in program.families}
+    families = {name: families[name].contiguous() for name in program.families}
     sizes = infer_sizes(program, x, states, families)
     probes = dict(probes or {})
     if x.shape[0] == 0 or x.shape[1] == 0:
@@ -120,24 +163,26 @@ def run(
     active = valid_steps(lengths, x.shape[0])
     if active is not None:
         x = torch.where(active, x, x.new_zeros(()))
-    if reverse:
-        x = reversed_rows(x, lengths)
-        probes = {name: reversed_rows(probe, lengths) for name, probe in probes.items()}
     plan = schedule(program, tuple(names), bool(probes))
     masks = _masks(plan.program, mask_key, x, sizes)
     call = Call(plan, sizes, active, masks, tuple(names), tuple(probes))
     tensors = [x, *states, *families.values(), *probes.values()]
     with torch.autocast(x.device.type, enabled=False):
-        output, *rest = _returned(choice.engine, call, lengths, tensors, derivative)
-    finals, records = rest[: len(states)], rest[len(states) :]
-    if reverse:
-        output = reversed_rows(output, lengths)
-        records = [reversed_rows(r, lengths) for r in records]
+        if choice.engine == "cpu":
+            returned = cpu.returned(call, lengths, reverse, mask_key is not None, tensors)
+        else:
+            run_on = partial(_returned, choice.engine, call, lengths, derivative)
+            returned = in_time(run_on, call, lengths, reverse, tensors)
+    output, finals, records = (
+        returned[0],
+        returned[1 : 1 + len(states)],
+        returned[1 + len(states) :],
+    )
     return Result(output, tuple(finals), dict(zip(names, records, strict=True)))
 
 
 def _returned(
-    engine: str, call: Call, lengths: Tensor | None, tensors: list[Tensor], derivative: str
+    engine: str, call: Call, lengths: Tensor | None, derivative: str, tensors: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if engine == "aten":
@@ -146,7 +191,7 @@ def _returned(
         return aten.run_flat(call, lengths, tensors)
     if differentiated and derivative == "program" and not _inside_functorch():
         return Recurrence.apply(call, *tensors)  # type: ignore[return-value]
-    return forward(call, tensors).returned()
+    return through_torch(call, tensors)
 
 
 def _check(

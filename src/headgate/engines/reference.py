@@ -8,15 +8,21 @@ backpropagation through time after another, and falls back to the first way for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from headgate.engines.evaluate import Runner, Values, Weights, leaf_constants
+from headgate.engines.layout import reversed_rows
+from headgate.program.program import Node
 from headgate.program.schedule import BackwardPlan, Plan
+
+OUTPUT = ""
+"""What stands for the output among the names of recorded values."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,40 @@ class Recurrence(torch.autograd.Function):
         tensors = saved[: ctx.count]
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            return (None, *through_autograd(ctx.call, tensors, cotangents, needs))
+            run = partial(through_torch, ctx.call)
+            return (None, *through_autograd(run, tensors, cotangents, needs))
         kept = dict(zip(ctx.call.plan.back.kept, saved[ctx.count :], strict=True))
         return (None, *backward(ctx.call, tensors, kept, cotangents, needs))
 
 
-def through_autograd(
+def in_time(
+    run: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
     call: Call,
+    lengths: Tensor | None,
+    reverse: bool,
+    tensors: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Run something that knows steps only on tensors that are ordered by time, and back."""
+    if not reverse:
+        return run(tensors)
+    fixed = 1 + len(call.plan.program.states)
+    probes = len(tensors) - len(call.probed)
+    turned = [
+        reversed_rows(t, lengths) if k == 0 or k >= probes else t for k, t in enumerate(tensors)
+    ]
+    returned = run(turned)
+    return tuple(
+        reversed_rows(t, lengths) if k == 0 or k >= fixed else t for k, t in enumerate(returned)
+    )
+
+
+def through_torch(call: Call, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What a run returns, by torch operations that autograd and functorch see."""
+    return forward(call, tensors).returned()
+
+
+def through_autograd(
+    run: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
     tensors: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
     needs: Sequence[bool],
@@ -130,7 +163,7 @@ def through_autograd(
     """The gradients as differentiable functions themselves: for second derivatives."""
     with torch.enable_grad():
         inputs = [t.view_as(t) for t in tensors]
-        outputs = forward(call, inputs).returned()
+        outputs = run(inputs)
         return vector_jacobian(outputs, inputs, cotangents, needs)
 
 
@@ -170,21 +203,26 @@ def backward(
     x, states, weights, _ = call.unpack(tensors)
     count = len(program.states)
     finals = list(cotangents[1 : 1 + count])
-    given = dict(zip(call.names, cotangents[1 + count :], strict=True))
+    given = dict(zip(call.names, cotangents[1 + count :], strict=True)) | {OUTPUT: cotangents[0]}
     values = _known_before(call, kept, x, given)
     Runner(back.backward.nodes, back.before, weights)(values)
     carry = [
         torch.zeros_like(s) if final is None else final
         for s, final in zip(states, finals, strict=True)
     ]
-    carry = _time_loop(call, values, carry, cotangents[0], weights, x)
+    carry = _time_loop(call, values, carry, weights, x)
     Runner(back.backward.nodes, back.after, weights)(values)
-    families = _parameter_gradients(back, weights, values, kept, x)
+    families = parameter_gradients(back, weights, values, kept, x)
     gradient_x = None if back.backward.input is None else values[back.backward.input].expand_as(x)
     errors = [back.backward.errors[name] for name in call.probed]
     probes = [None if e is None else values[e] for e in errors]
     found = [gradient_x, *carry, *(families[name] for name in program.families), *probes]
     return [g if need else None for g, need in zip(found, needs, strict=True)]
+
+
+def cotangent_name(node: Node) -> str:
+    """The named value whose cotangent a leaf is; OUTPUT for the output's."""
+    return OUTPUT if node.attrs[0][0] == "output" else node["value"]
 
 
 def _known_before(
@@ -195,8 +233,8 @@ def _known_before(
     for index, node in enumerate(nodes):
         if node.op == "kept" and node["node"] in kept:
             values[index] = kept[node["node"]]
-        elif node.op == "cotangent" and node.attrs[0][0] == "value":
-            cotangent = given[node["value"]]
+        elif node.op == "cotangent" and node.attrs[0][0] != "state":
+            cotangent = given[cotangent_name(node)]
             width = call.sizes[call.plan.back.backward.widths[index]]
             if cotangent is None:
                 values[index] = x.new_zeros(()).expand(*x.shape[:2], width)
@@ -209,7 +247,6 @@ def _time_loop(
     call: Call,
     values: Values,
     carry: list[Tensor],
-    output_cotangent: Tensor | None,
     weights: Weights,
     x: Tensor,
 ) -> list[Tensor]:
@@ -230,8 +267,6 @@ def _time_loop(
     collected: dict[int, list[Tensor]] = {i: [] for i in back.carried}
     for t in range(x.shape[0] - 1, -1, -1):
         incoming = list(carry)
-        if output_cotangent is not None:
-            incoming[0] = incoming[0] + output_cotangent[t]
         if call.active is not None:
             incoming = [torch.where(call.active[t], c, zero) for c in incoming]
         here = always | {i: v[t] for i, v in timed.items()}
@@ -250,18 +285,29 @@ def _time_loop(
     return carry
 
 
-def _parameter_gradients(
+Terms = dict[tuple[str, int, int | None], list[tuple[str, int]]]
+
+
+def grouped_terms(back: BackwardPlan, weights: Weights) -> Terms:
+    """Terms of the gradients by (family, part, operand): (block, delta) in the blocks' order."""
+    grouped: Terms = {}
+    for term in back.backward.terms:
+        key = (term.family, term.part, term.operand)
+        grouped.setdefault(key, []).append((term.block, term.delta))
+    for (family, _, _), uses in grouped.items():
+        order = list(weights.rows[family])
+        uses.sort(key=lambda use: order.index(use[0]))
+    return grouped
+
+
+def parameter_gradients(
     back: BackwardPlan, weights: Weights, values: Values, kept: Values, x: Tensor
 ) -> dict[str, Tensor | None]:
     """Every family's gradient: products over all steps and rows at once."""
-    grouped: dict[tuple[str, int, int | None], list[tuple[str, Tensor]]] = {}
-    for term in back.backward.terms:
-        delta = values[term.delta]
-        grouped.setdefault((term.family, term.part, term.operand), []).append((term.block, delta))
     gradients: dict[str, Tensor | None] = dict.fromkeys(weights.families)
-    for (family, part, operand), uses in grouped.items():
+    for (family, part, operand), uses in grouped_terms(back, weights).items():
         rows = weights.rows[family]
-        stacked = torch.cat([delta.expand(*x.shape[:2], -1) for _, delta in uses], -1)
+        stacked = torch.cat([values[delta].expand(*x.shape[:2], -1) for _, delta in uses], -1)
         if operand is None:
             found = stacked.sum((0, 1))
         else:

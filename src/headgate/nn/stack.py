@@ -265,10 +265,23 @@ class Stack(WithBlocks, nn.Module):
             for state in filter(learnable, self.program.states):
                 getattr(self, initial_name(state.name, *place)).fill_(state.initial)
 
-    def explain(self, *, record: Record | None = None) -> Choice:
-        """Which engine a call would run on, and why: ``.engine`` and ``.reason``."""
+    def explain(
+        self, input: Tensor | PackedSequence | None = None, *, record: Record | None = None
+    ) -> Choice:
+        """Which engine a call would run on, and why: ``.engine`` and ``.reason``.
+
+        Without an input: one of few rows in float32 on the CPU.
+        """
         names = record.resolve(self.program) if record is not None else ()
-        return choose(self.program, names=names)
+        return choose(self.program, like=self._by_time(input), names=names)
+
+    def _by_time(self, input: Tensor | PackedSequence | None) -> Tensor | None:
+        """An input as (T, N, I); what is packed counts as a single row."""
+        if isinstance(input, PackedSequence):
+            return input.data.unsqueeze(1)
+        if input is None or input.dim() == 2:
+            return None if input is None else input.unsqueeze(1)
+        return input.transpose(0, 1) if self.batch_first else input
 
 
 def _inside(x: Tensor, batch: Batch) -> Tensor:

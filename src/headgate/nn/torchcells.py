@@ -51,7 +51,7 @@ class TorchLikeCell(WithBlocks, nn.Module):
     def _step(self, input: Tensor, hx: Any) -> Any:
         """The next states: torch's own result where its function is chosen, else a tuple."""
         states = self._checked(input, hx)
-        if choose(self.program).engine == "aten":
+        if choose(self.program, like=input.reshape(1, -1, self.input_size)).engine == "aten":
             return super().forward(input, hx)  # type: ignore[misc]
         x = input if input.dim() == 2 else input.unsqueeze(0)
         key = MaskKey(draw_seed(), 0, 0) if self.training and self.program.has_masks else None

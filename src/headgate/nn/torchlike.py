@@ -115,7 +115,7 @@ class TorchLike(Stack):
             and isinstance(data, Tensor)
             and data.numel() > 0
         )
-        return plain and self.explain().engine == "aten"
+        return plain and self.explain(input).engine == "aten"
 
 
 class RNN(TorchLike, nn.RNN):

@@ -1,9 +1,9 @@
 """Reverse mode over a Program: one step of backpropagation through time, as another list of nodes.
 
 The backward nodes read values of the forward step (``kept``) and cotangents (``cotangent``): of the
-next states, and of any named value. They give the cotangents of the previous states and the input,
-the error term of any named value, and for each use of a parameter the two factors whose product,
-summed over rows and steps, is its gradient.
+next states, of the output, and of any named value. They give the cotangents of the previous states
+and the input, the error term of any named value, and for each use of a parameter the two factors
+whose product, summed over rows and steps, is its gradient.
 
 Ties are torch's: ``maximum`` gives half to each side, relu has slope zero at zero, clipping passes
 the gradient at its edges.
@@ -64,6 +64,8 @@ class _Sweep:
         for state in program.states:
             leaf = self.builder.add("cotangent", (), state.width, state=state.name)
             self.accumulate(state.next, leaf)
+        output = program.states[0]
+        self.accumulate(output.next, self.builder.add("cotangent", (), output.width, output=True))
         for name in self.names:
             leaf = self.builder.add("cotangent", (), program.width_of(name), value=name)
             self.accumulate(program.names[name], leaf)
@@ -105,6 +107,8 @@ class _Sweep:
         b, width = self.builder, self.program.widths[index]
         delta = self.sums.get(index)
         for (family, part), uses in self.products.get(index, {}).items():
+            order = self.program.families[family].block_names
+            uses.sort(key=lambda use: order.index(use[0]))
             blocks = tuple(block for block, _ in uses)
             back = b.add(
                 "product_transpose", [d for _, d in uses], width,

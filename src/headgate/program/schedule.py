@@ -57,8 +57,12 @@ class BackwardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a Program is run. ``timed`` are the nodes done before the loop that differ by step."""
+    """How a Program is run; ``program`` is ``source`` lowered.
 
+    ``timed`` are the nodes that differ by step.
+    """
+
+    source: Program
     program: Program
     before: tuple[Phase, ...]
     loop: tuple[Phase, ...]
@@ -100,9 +104,10 @@ def schedule(program: Program, names: tuple[str, ...] = (), errors: bool = False
     ahead = [i for i in range(len(lowered.nodes)) if i not in in_loop and i in needed]
     within = [i for i in sorted(in_loop) if i in needed and lowered.nodes[i].op != "state"]
     return Plan(
+        source=program,
         program=lowered,
-        before=_phases(lowered.nodes, ahead),
-        loop=_phases(lowered.nodes, within),
+        before=phases(lowered.nodes, ahead),
+        loop=phases(lowered.nodes, within),
         timed=frozenset(_timed(lowered.nodes)),
         back=_schedule_backward(lowered, differentiate(lowered, names), errors),
     )
@@ -120,14 +125,15 @@ def _schedule_backward(program: Program, backward: Backward, errors: bool) -> Ba
     loop = [i for i in sorted(needed & chain & depends) if i not in leaves]
     after = [i for i in sorted((needed & depends) - chain) if i not in leaves]
     outside = set(after)
-    read = {a for i in after for a in nodes[i].args} | {e for e in ends if e is not None}
+    read = {a for i in after for a in nodes[i].args}
+    read |= {e for e in ends[len(backward.states) :] if e is not None}
     kept = {nodes[i]["node"] for i in needed if nodes[i].op == "kept"}
     kept |= {t.operand for t in backward.terms if t.operand is not None}
     return BackwardPlan(
         backward=backward,
-        before=_phases(nodes, before),
-        loop=_phases(nodes, loop),
-        after=_phases(nodes, after),
+        before=phases(nodes, before),
+        loop=phases(nodes, loop),
+        after=phases(nodes, after),
         kept=tuple(sorted(kept)),
         carried=tuple(sorted(i for i in read if i in depends and i not in outside)),
         timed=frozenset(_timed_backward(program.nodes, nodes)),
@@ -176,7 +182,7 @@ def _timed_backward(forward: Sequence[Node], nodes: Sequence[Node]) -> set[int]:
     return _downstream(nodes, leaves)
 
 
-def _phases(nodes: Sequence[Node], members: Sequence[int]) -> tuple[Phase, ...]:
+def phases(nodes: Sequence[Node], members: Sequence[int]) -> tuple[Phase, ...]:
     """Members in phases: a product or a sum over the row opens the phase after its operands'."""
     inside = set(members)
     stage: dict[int, int] = {}
@@ -184,14 +190,14 @@ def _phases(nodes: Sequence[Node], members: Sequence[int]) -> tuple[Phase, ...]:
         reached = max((stage[a] for a in nodes[index].args if a in inside), default=0)
         opens = nodes[index].op in ("product", "product_transpose", "row_sum")
         stage[index] = reached + opens
-    phases = []
+    found = []
     for number in range(max(stage.values(), default=-1) + 1):
         here = [i for i in members if stage[i] == number]
         products = [i for i in here if nodes[i].op.startswith("product")]
         values = [i for i in here if i not in set(products)]
         if here:
-            phases.append(Phase(_groups(nodes, products), tuple(values)))
-    return tuple(phases)
+            found.append(Phase(_groups(nodes, products), tuple(values)))
+    return tuple(found)
 
 
 def _groups(nodes: Sequence[Node], products: Sequence[int]) -> tuple[Group, ...]:

@@ -1,0 +1,17 @@
+#define HEADGATE_ISA avx2
+#include "loop.inl"
+#include "products.inl"
+
+namespace headgate {
+const Kernels kernels_avx2 = {"avx2",
+                              avx2::kBytes,
+                              avx2::kMaxVectors,
+                              avx2::run<float>,
+                              avx2::run<double>,
+                              avx2::outer<float>,
+                              avx2::outer<double>,
+                              avx2::packed<float>,
+                              avx2::packed<double>,
+                              avx2::apply<float>,
+                              avx2::apply<double>};
+} // namespace headgate

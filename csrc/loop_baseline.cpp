@@ -1,0 +1,17 @@
+#define HEADGATE_ISA baseline
+#include "loop.inl"
+#include "products.inl"
+
+namespace headgate {
+const Kernels kernels_baseline = {"baseline",
+                                  baseline::kBytes,
+                                  baseline::kMaxVectors,
+                                  baseline::run<float>,
+                                  baseline::run<double>,
+                                  baseline::outer<float>,
+                                  baseline::outer<double>,
+                                  baseline::packed<float>,
+                                  baseline::packed<double>,
+                                  baseline::apply<float>,
+                                  baseline::apply<double>};
+} // namespace headgate

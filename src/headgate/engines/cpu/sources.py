@@ -1,0 +1,257 @@
+"""What of a Plan is compiled: the forward loop, and the loop of backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from headgate.engines.cpu.compile import Machine, Name, Source
+from headgate.engines.reference import cotangent_name
+from headgate.program.program import SCALAR, Node, Program
+from headgate.program.schedule import BackwardPlan, Phase, Plan, phases, schedule
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a compiled loop is for, besides its Program and machine.
+
+    ``drawn``: masks are drawn, not their expectation. ``kept``: values are kept for the way back.
+    ``shifted``: a state's history of T + 1 steps serves as its old and its new values.
+    """
+
+    sizes: tuple[tuple[str, int], ...]
+    machine: Machine
+    drawn: bool
+    kept: bool
+    shifted: bool
+    names: tuple[str, ...]
+    probed: tuple[str, ...]
+
+    def plan(self, program: Program) -> Plan:
+        return schedule(program, self.names, bool(self.probed))
+
+    def table(self) -> dict[str, int]:
+        return {**dict(self.sizes), SCALAR: 1}
+
+
+def fixed_nodes(plan: Plan) -> list[int]:
+    """Values before the loop that are the same at every step: torch computes them."""
+    nodes = plan.program.nodes
+    made = [n for p in plan.before for g in p.products for n in g.nodes]
+    made += [i for p in plan.before for i in p.values if not _is_leaf(nodes[i])]
+    return [
+        i for i in sorted(made) if i not in plan.timed and plan.program.widths[i] != SCALAR
+    ]  # fmt: skip
+
+
+def histories(plan: Plan, layout: Layout) -> dict[str, tuple[int, int]]:
+    """States whose old value is kept, and whose history serves: name → (old node, new node)."""
+    if not (layout.kept and layout.shifted):
+        return {}
+    nodes, kept = plan.program.nodes, set(plan.back.kept)
+    old = {node["name"]: i for i, node in enumerate(nodes) if node.op == "state"}
+    return {s.name: (old[s.name], s.next) for s in plan.program.states if old[s.name] in kept}
+
+
+def constant_leaves(
+    nodes: Sequence[Node], sizes: Mapping[str, int], drawn: bool
+) -> dict[int, float]:
+    """Leaves that are numbers: constants, counts, and masks outside training."""
+    found: dict[int, float] = {}
+    for index, node in enumerate(nodes):
+        if node.op == "constant":
+            found[index] = node["value"]
+        elif node.op == "count":
+            found[index] = float(sum(sizes[width] for width in node["widths"]))
+        elif node.op == "mask" and not drawn:
+            found[index] = node["rate"] * node["hit"] + (1.0 - node["rate"]) * node["miss"]
+    return found
+
+
+def kind_of(plan: Plan, index: int) -> str:
+    """How a value of the forward run lies in memory: differing by step, by row, or not at all."""
+    if index in plan.timed:
+        return "step"
+    stack = [index]
+    while stack:
+        node = plan.program.nodes[stack.pop()]
+        if node.op == "mask":
+            return "row"
+        stack.extend(node.args)
+    return "vector"
+
+
+def forward_source(program: Program, layout: Layout) -> Source:
+    plan, sizes = layout.plan(program), layout.table()
+    lowered = plan.program
+    leaves: dict[int, Name | float] = dict(constant_leaves(lowered.nodes, sizes, layout.drawn))
+    kinds: dict[Name, str] = {("x",): "step", ("output",): "step"}
+    remembered = histories(plan, layout)
+    for index, node in enumerate(lowered.nodes):
+        if node.op == "input":
+            leaves[index] = ("x",)
+        elif node.op == "state":
+            past = node["name"] in remembered
+            name = ("past" if past else "state", node["name"])
+            leaves[index], kinds[name] = name, "step" if past else "state"
+        elif node.op in ("parameter", "mask") and index not in leaves:
+            leaves[index] = ("value", index)
+    for index in fixed_nodes(plan):
+        leaves[index] = ("value", index)
+    kinds.update({("value", i): kind_of(plan, i) for i in leaves if leaves[i] == ("value", i)})
+    stores = _forward_stores(plan, layout, leaves)
+    kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "state"})
+    return Source(
+        nodes=lowered.nodes,
+        widths=lowered.widths,
+        sizes=sizes,
+        before=_without(plan.before, set(leaves)),
+        loop=plan.loop,
+        leaves=leaves,
+        kinds=kinds,
+        stores=stores,
+        joined={},
+        lazy=frozenset(),
+    )
+
+
+_STATES = ("state", "past")
+
+
+def _forward_stores(
+    plan: Plan, layout: Layout, leaves: Mapping[int, Name | float]
+) -> dict[int, list[Name]]:
+    program = plan.program
+    stores: dict[int, list[Name]] = {}
+    known = histories(plan, layout)
+    for state in program.states:
+        kind = "history" if state.name in known else "state"
+        stores.setdefault(state.next, []).append((kind, state.name))
+    if program.states[0].name not in known:
+        stores[program.states[0].next].append(("output",))
+    covered = {i for pair in known.values() for i in pair}
+    for index in plan.back.kept if layout.kept else ():
+        leaf = leaves.get(index)
+        outside = leaf is not None and not (isinstance(leaf, tuple) and leaf[0] in _STATES)
+        if index not in covered and not outside:
+            stores.setdefault(index, []).append(("keep", index))
+    for name in layout.names:
+        stores.setdefault(program.names[name], []).append(("record", name))
+    return stores
+
+
+def backward_source(program: Program, layout: Layout) -> Source:
+    plan, sizes = layout.plan(program), layout.table()
+    back = plan.back
+    nodes, widths = back.backward.nodes, back.backward.widths
+    leaves: dict[int, Name | float] = dict(constant_leaves(nodes, sizes, layout.drawn))
+    numbers = constant_leaves(plan.program.nodes, sizes, layout.drawn)
+    kinds: dict[Name, str] = {}
+    for index, node in enumerate(nodes):
+        if node.op == "kept":
+            kept = node["node"]
+            leaves[index] = numbers.get(kept, ("kept", kept))
+            kinds["kept", kept] = kind_of(plan, kept)
+        elif node.op == "cotangent" and node.attrs[0][0] == "state":
+            leaves[index] = ("carry", node["state"])
+            kinds["carry", node["state"]] = "state"
+        elif node.op == "cotangent":
+            name = ("cotangent", cotangent_name(node))
+            leaves[index], kinds[name] = name, "step"
+    early = {i for p in back.before for i in (*p.values, *(n for g in p.products for n in g.nodes))}
+    inside = {i for p in back.loop for i in (*p.values, *(n for g in p.products for n in g.nodes))}
+    joined = joined_deltas(plan)
+    stores = _backward_stores(plan, joined)
+    kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "carry"})
+    kinds.update(dict.fromkeys(joined.values(), "step"))
+    return Source(
+        nodes=nodes,
+        widths=widths,
+        sizes=sizes,
+        before=(),
+        loop=phases(nodes, sorted(early | inside)),
+        leaves=leaves,
+        kinds=kinds,
+        stores=stores,
+        joined=joined,
+        lazy=frozenset(i for i in early if _only_elementwise(nodes, i)),
+        backward=True,
+    )
+
+
+def joined_deltas(plan: Plan) -> dict[tuple[int, ...], Name]:
+    """Error terms that one product takes side by side, and so lie side by side in memory."""
+    carried, taken = set(plan.back.carried), set[int]()
+    joined: dict[tuple[int, ...], Name] = {}
+    for phase in plan.back.loop:
+        for group in phase.products:
+            operands = group.operands
+            free = len(set(operands)) == len(operands) and not taken & set(operands)
+            together = _adjacent(plan.program, group.family, group.blocks)
+            if group.transpose and free and together and carried.issuperset(operands):
+                joined[operands] = ("delta", operands)
+                taken.update(operands)
+    return joined
+
+
+def _adjacent(program: Program, family: str, blocks: Sequence[str]) -> bool:
+    names = program.families[family].block_names
+    start = names.index(blocks[0])
+    return names[start : start + len(blocks)] == tuple(blocks)
+
+
+def _backward_stores(plan: Plan, joined: Mapping[tuple[int, ...], Name]) -> dict[int, list[Name]]:
+    stores: dict[int, list[Name]] = {}
+    for state, end in zip(plan.program.states, plan.back.backward.states, strict=True):
+        assert end is not None
+        stores.setdefault(end, []).append(("carry", state.name))
+    places = {i: ("delta", key, k) for key in joined for k, i in enumerate(key)}
+    for index in plan.back.carried:
+        stores.setdefault(index, []).append(places.get(index, ("carried", index)))
+    return stores
+
+
+def supported(program: Program, names: tuple[str, ...] = ()) -> bool:
+    """Whether the compiled loop knows everything in a Program: every state must pass a gradient."""
+    plan = schedule(program, names)
+    return all(end is not None for end in plan.back.backward.states)
+
+
+def only(list_: Sequence[Phase], members: set[int]) -> tuple[Phase, ...]:
+    """Phases with those nodes alone."""
+    gone = {i for p in list_ for i in (*p.values, *(n for g in p.products for n in g.nodes))}
+    return _without(list_, gone - members)
+
+
+def read_outside(back: BackwardPlan) -> set[int]:
+    """Backward nodes whose values are wanted after the loop."""
+    wanted = {a for p in back.after for i in p.values for a in back.backward.nodes[i].args}
+    wanted |= {o for p in back.after for g in p.products for o in g.operands}
+    wanted |= {term.delta for term in back.backward.terms}
+    wanted |= {e for e in (back.backward.input, *back.backward.errors.values()) if e is not None}
+    return wanted
+
+
+def _without(list_: Sequence[Phase], gone: set[int]) -> tuple[Phase, ...]:
+    """Phases less the nodes that are given from outside."""
+    found = []
+    for phase in list_:
+        groups = tuple(g for g in phase.products if g.nodes[0] not in gone)
+        values = tuple(i for i in phase.values if i not in gone)
+        if groups or values:
+            found.append(Phase(groups, values))
+    return tuple(found)
+
+
+def _is_leaf(node: Node) -> bool:
+    return node.op in ("input", "state", "parameter", "constant", "count", "mask")
+
+
+def _only_elementwise(nodes: Sequence[Node], index: int) -> bool:
+    stack = [index]
+    while stack:
+        node = nodes[stack.pop()]
+        if node.op in ("row_sum", "product_transpose"):
+            return False
+        stack.extend(node.args)
+    return True
