@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -89,6 +91,20 @@ def infer_sizes(
     return sizes
 
 
+@lru_cache(maxsize=256)
+def _cuts(
+    program: Program, given: tuple[tuple[str, int], ...]
+) -> tuple[dict[str, dict[str, slice]], dict[str, list[slice]]]:
+    """For each family the rows of every block, and the columns of every operand."""
+    sizes = dict(given)
+    rows = {name: program.rows(name, sizes) for name in program.families}
+    columns: dict[str, list[slice]] = {}
+    for name, family in program.families.items():
+        ends = list(accumulate((sizes[width] for width in family.columns), initial=0))
+        columns[name] = [slice(*pair) for pair in pairwise(ends)]
+    return rows, columns
+
+
 class Weights:
     """The parameter tensors of one layer, cut into what each product needs."""
 
@@ -96,14 +112,7 @@ class Weights:
         self, program: Program, families: Mapping[str, Tensor], sizes: Mapping[str, int]
     ) -> None:
         self.families = families
-        self.rows = {name: program.rows(name, sizes) for name in program.families}
-        self.columns: dict[str, list[slice]] = {}
-        for name, family in program.families.items():
-            starts = [sum(sizes[w] for w in family.columns[:k]) for k in range(len(family.columns))]
-            self.columns[name] = [
-                slice(start, start + sizes[w])
-                for start, w in zip(starts, family.columns, strict=True)
-            ]
+        self.rows, self.columns = _cuts(program, tuple(sizes.items()))
         self._cut: dict[tuple[str, int, tuple[str, ...]], Tensor] = {}
 
     def vector(self, family: str, block: str) -> Tensor:

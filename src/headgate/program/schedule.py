@@ -38,7 +38,7 @@ class Phase:
     values: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BackwardPlan:
     """How one step of backpropagation through time is run.
 
@@ -55,7 +55,7 @@ class BackwardPlan:
     timed: frozenset[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """How a Program is run; ``program`` is ``source`` lowered.
 

@@ -14,7 +14,7 @@ from headgate import native
 from headgate.engines.cpu.code import Packing
 from headgate.engines.cpu.compile import Compiler, Name
 from headgate.engines.cpu.memory import Lease
-from headgate.engines.cpu.products import AfterLoop
+from headgate.engines.cpu.products import AfterLoop, Joined
 from headgate.engines.cpu.sources import (
     Layout,
     backward_source,
@@ -214,7 +214,8 @@ def inner_contiguous(value: Tensor) -> Tensor:
 def _known(job: Job, x: Tensor) -> Values:
     """Leaves and what torch computes ahead: parameters, masks, values that no step changes."""
     plan, nodes = job.call.plan, job.call.plan.program.nodes
-    values = leaf_constants(nodes, x, job.call.sizes)
+    fixed = set(fixed_nodes(plan))
+    values = leaf_constants(nodes, x, job.call.sizes) if fixed else {}
     for index, mask in job.call.masks.items():
         turned = job.reverse and job.layout.drawn and mask.dim() == 3
         values[index] = reversed_rows(mask, job.lengths) if turned else mask
@@ -223,7 +224,6 @@ def _known(job: Job, x: Tensor) -> Values:
             values[index] = job.weights.vector(node["family"], node["block"])
         elif node.op == "input":
             values[index] = x
-    fixed = set(fixed_nodes(plan))
     if fixed:
         Runner(nodes, only(plan.before, fixed), job.weights)(values)
     return {i: inner_contiguous(v) for i, v in values.items()}
@@ -250,7 +250,9 @@ def backward(
         held.append(first.new_zeros(first.shape) if given is None else given.contiguous())
         job.state(("carry", state.name), held[-1], last)
     offered = {OUTPUT: cotangents[0], **dict(zip(call.names, cotangents[1 + count :], strict=True))}
-    values = leaf_constants(back.backward.nodes, x, call.sizes)
+    values: Values = {}
+    if any(phase.values for phase in back.after):
+        values = leaf_constants(back.backward.nodes, x, call.sizes)
     for index, node in enumerate(back.backward.nodes):
         if node.op == "kept" and node["node"] in kept:
             values[index] = kept[node["node"]]
@@ -261,13 +263,17 @@ def backward(
             values[index] = none if given is None else inner_contiguous(given)
             job.step(("cotangent", cotangent_name(node)), values[index])
     widths = back.backward.widths
+    joined: dict[int, Joined] = {}
     for key, name in joined_deltas(plan).items():
         each = [sizes[widths[i]] for i in key]
         (room,) = job.lease.room((T, N, sum(each)))
         job.step(name, room)
-        for k, (index, part) in enumerate(zip(key, room.split(each, -1), strict=True)):
-            values[index] = part
-            job.step(("delta", key, k), part)
+        start = 0
+        for k, (index, width) in enumerate(zip(key, each, strict=True)):
+            joined[index] = Joined(room, start, start + width)
+            values[index] = room[..., start : start + width]
+            job.step(("delta", key, k), values[index])
+            start += width
     missing = [i for i in back.carried if i not in values]
     rooms = job.lease.room(*((T, N, sizes[widths[i]]) for i in missing))
     for index, room in zip(missing, rooms, strict=True):
@@ -277,7 +283,7 @@ def backward(
     if early:
         Runner(back.backward.nodes, back.before, weights)(values)
     job.run(backward=True)
-    after = AfterLoop(weights, sizes, call.active)
+    after = AfterLoop(weights, sizes, call.active, joined)
     after.run(back, values)
     families = after.gradients(back, values, kept)
     gradient = _own(values, back.backward.input, back.carried, x)

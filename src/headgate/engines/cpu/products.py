@@ -39,11 +39,29 @@ class Rows:
         return self.tensor.stride(0 if self.tensor.shape[1] == 1 else 1)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Columns of a buffer (T, N, width) in which error terms lie side by side."""
+
+    buffer: Tensor
+    start: int
+    stop: int
+
+    def meets(self, other: Joined) -> bool:
+        return self.buffer is other.buffer and self.stop == other.start
+
+
 class AfterLoop:
     """What one call does after the loop of backpropagation through time."""
 
-    def __init__(self, weights: Weights, sizes: Mapping[str, int], active: Tensor | None) -> None:
-        self.weights, self.sizes = weights, sizes
+    def __init__(
+        self,
+        weights: Weights,
+        sizes: Mapping[str, int],
+        active: Tensor | None,
+        joined: Mapping[int, Joined],
+    ) -> None:
+        self.weights, self.sizes, self.joined = weights, sizes, joined
         self.valid = None if active is None else active.flatten().nonzero().flatten()
 
     def run(self, back: BackwardPlan, values: Values) -> None:
@@ -71,9 +89,9 @@ class AfterLoop:
             total = found[family]
             if total is None:
                 total = found[family] = torch.zeros_like(self.weights.families[family])
-            terms = [(self.weights.rows[family][block], values[delta]) for block, delta in uses]
+            terms = [(self.weights.rows[family][block], delta) for block, delta in uses]
             inputs = None if operand is None else kept[operand]
-            for rows, delta in side_by_side(terms):
+            for rows, delta in self._side_by_side(terms, values):
                 if inputs is None:
                     total[rows] += delta.sum((0, 1))
                 else:
@@ -83,12 +101,30 @@ class AfterLoop:
 
     def _adjacent(self, group: Group, values: Values) -> list[tuple[tuple[str, ...], Tensor]]:
         rows = self.weights.rows[group.family]
-        terms = [(rows[b], values[o]) for b, o in zip(group.blocks, group.operands, strict=True)]
-        found, names = [], list(group.blocks)
-        for span, delta in side_by_side(terms):
-            inside = tuple(b for b in names if span.start <= rows[b].start < span.stop)
-            found.append((inside, delta))
-        return found
+        terms = [(rows[b], o) for b, o in zip(group.blocks, group.operands, strict=True)]
+        return [
+            (tuple(b for b in group.blocks if span.start <= rows[b].start < span.stop), delta)
+            for span, delta in self._side_by_side(terms, values)
+        ]
+
+    def _side_by_side(
+        self, terms: Sequence[tuple[slice, int]], values: Values
+    ) -> list[tuple[slice, Tensor]]:
+        """Terms joined where both their rows in the family and their memory follow each other."""
+        spans: list[tuple[slice, int, Joined | None]] = []
+        for rows, node in terms:
+            place = self.joined.get(node)
+            if spans and place is not None:
+                before, first, so_far = spans[-1]
+                if so_far is not None and before.stop == rows.start and so_far.meets(place):
+                    whole = Joined(place.buffer, so_far.start, place.stop)
+                    spans[-1] = (slice(before.start, rows.stop), first, whole)
+                    continue
+            spans.append((rows, node, place))
+        return [
+            (rows, values[node] if at is None else at.buffer[..., at.start : at.stop])
+            for rows, node, at in spans
+        ]
 
     def _through(self, group: Group, blocks: tuple[str, ...], delta: Tensor, total: Tensor) -> None:
         """total += delta · the blocks' weights."""
@@ -142,26 +178,3 @@ class AfterLoop:
             vectors,
             torch.get_num_threads(),
         )
-
-
-def side_by_side(terms: Sequence[tuple[slice, Tensor]]) -> list[tuple[slice, Tensor]]:
-    """Terms joined where both their rows in the family and their memory follow each other."""
-    found: list[tuple[slice, Tensor]] = []
-    for rows, delta in sorted(terms, key=lambda term: term[0].start):
-        if found:
-            before, joined = found[-1]
-            width = joined.shape[-1]
-            follows = (
-                before.stop == rows.start
-                and delta.stride() == joined.stride()
-                and delta.stride(-1) == 1
-                and delta.data_ptr() == joined.data_ptr() + width * delta.element_size()
-                and delta.untyped_storage().data_ptr() == joined.untyped_storage().data_ptr()
-            )
-            if follows:
-                shape = (*joined.shape[:-1], width + delta.shape[-1])
-                whole = joined.as_strided(shape, joined.stride(), joined.storage_offset())
-                found[-1] = (slice(before.start, rows.stop), whole)
-                continue
-        found.append((rows, delta))
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headgate.engines.cpu.compile import Machine, Name, Source
 from headgate.engines.reference import cotangent_name
@@ -34,6 +35,7 @@ class Layout:
         return {**dict(self.sizes), SCALAR: 1}
 
 
+@lru_cache(maxsize=256)
 def fixed_nodes(plan: Plan) -> list[int]:
     """Values before the loop that are the same at every step: torch computes them."""
     nodes = plan.program.nodes
@@ -44,6 +46,7 @@ def fixed_nodes(plan: Plan) -> list[int]:
     ]  # fmt: skip
 
 
+@lru_cache(maxsize=512)
 def histories(plan: Plan, layout: Layout) -> dict[str, tuple[int, int]]:
     """States whose old value is kept, and whose history serves: name → (old node, new node)."""
     if not (layout.kept and layout.shifted):
@@ -179,6 +182,7 @@ def backward_source(program: Program, layout: Layout) -> Source:
     )
 
 
+@lru_cache(maxsize=256)
 def joined_deltas(plan: Plan) -> dict[tuple[int, ...], Name]:
     """Error terms that one product takes side by side, and so lie side by side in memory."""
     carried, taken = set(plan.back.carried), set[int]()
@@ -211,6 +215,7 @@ def _backward_stores(plan: Plan, joined: Mapping[tuple[int, ...], Name]) -> dict
     return stores
 
 
+@lru_cache(maxsize=256)
 def supported(program: Program, names: tuple[str, ...] = ()) -> bool:
     """Whether the compiled loop knows everything in a Program: every state must pass a gradient."""
     plan = schedule(program, names)
@@ -223,6 +228,7 @@ def only(list_: Sequence[Phase], members: set[int]) -> tuple[Phase, ...]:
     return _without(list_, gone - members)
 
 
+@lru_cache(maxsize=256)
 def read_outside(back: BackwardPlan) -> set[int]:
     """Backward nodes whose values are wanted after the loop."""
     wanted = {a for p in back.after for i in p.values for a in back.backward.nodes[i].args}
