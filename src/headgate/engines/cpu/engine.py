@@ -56,6 +56,9 @@ def compiled(program: Program, layout: Layout, backward: bool) -> Compiled:
     return Compiled(native_plan, list(compiler.tensors), list(compiler.weights))
 
 
+FUSED_FROM = 8
+"""Rows that fill the product's tile, so that nothing is gained by taking steps together."""
+
 Argument = tuple[int, int, int, int]
 Options = tuple[Tensor | None, bool, bool]
 
@@ -123,6 +126,7 @@ def start(
         drawn=drawn,
         kept=kept,
         shifted=not (reverse and lengths is not None),
+        fused=x.shape[1] >= FUSED_FROM,
         names=call.names,
         probed=call.probed,
     )

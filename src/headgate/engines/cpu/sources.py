@@ -18,6 +18,8 @@ class Layout:
 
     ``drawn``: masks are drawn, not their expectation. ``kept``: values are kept for the way back.
     ``shifted``: a state's history of T + 1 steps serves as its old and its new values.
+    ``fused``: products of the input are taken in the loop, in the tile of those of the states;
+    otherwise before it, for many steps at once.
     """
 
     sizes: tuple[tuple[str, int], ...]
@@ -25,6 +27,7 @@ class Layout:
     drawn: bool
     kept: bool
     shifted: bool
+    fused: bool
     names: tuple[str, ...]
     probed: tuple[str, ...]
 
@@ -102,14 +105,17 @@ def forward_source(program: Program, layout: Layout) -> Source:
     for index in fixed_nodes(plan):
         leaves[index] = ("value", index)
     kinds.update({("value", i): kind_of(plan, i) for i in leaves if leaves[i] == ("value", i)})
+    before = _without(plan.before, set(leaves))
     stores = _forward_stores(plan, layout, leaves)
     kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "state"})
     return Source(
         nodes=lowered.nodes,
         widths=lowered.widths,
         sizes=sizes,
-        before=_without(plan.before, set(leaves)),
-        loop=plan.loop,
+        before=() if layout.fused else before,
+        loop=phases(lowered.nodes, sorted(members(before) | members(plan.loop)))
+        if layout.fused
+        else plan.loop,
         leaves=leaves,
         kinds=kinds,
         stores=stores,
@@ -161,8 +167,7 @@ def backward_source(program: Program, layout: Layout) -> Source:
         elif node.op == "cotangent":
             name = ("cotangent", cotangent_name(node))
             leaves[index], kinds[name] = name, "step"
-    early = {i for p in back.before for i in (*p.values, *(n for g in p.products for n in g.nodes))}
-    inside = {i for p in back.loop for i in (*p.values, *(n for g in p.products for n in g.nodes))}
+    early, inside = members(back.before), members(back.loop)
     joined = joined_deltas(plan)
     stores = _backward_stores(plan, joined)
     kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "carry"})
@@ -222,10 +227,14 @@ def supported(program: Program, names: tuple[str, ...] = ()) -> bool:
     return all(end is not None for end in plan.back.backward.states)
 
 
-def only(list_: Sequence[Phase], members: set[int]) -> tuple[Phase, ...]:
+def members(list_: Sequence[Phase]) -> set[int]:
+    """Every node of some phases."""
+    return {i for p in list_ for i in (*p.values, *(n for g in p.products for n in g.nodes))}
+
+
+def only(list_: Sequence[Phase], wanted: set[int]) -> tuple[Phase, ...]:
     """Phases with those nodes alone."""
-    gone = {i for p in list_ for i in (*p.values, *(n for g in p.products for n in g.nodes))}
-    return _without(list_, gone - members)
+    return _without(list_, members(list_) - wanted)
 
 
 @lru_cache(maxsize=256)
