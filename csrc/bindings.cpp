@@ -14,6 +14,7 @@
 
 #include "engine.hpp"
 #include "philox.hpp"
+#include "stream.hpp"
 
 namespace nb = nanobind;
 
@@ -152,16 +153,112 @@ void pack(bool is_double, std::size_t source, const std::vector<std::int64_t> &o
 
 void multiply(const std::string &isa, bool outer, bool is_double, std::size_t a,
               std::int64_t a_stride, std::size_t b, std::int64_t b_stride, std::size_t c,
-              std::int64_t c_stride, std::size_t rows, std::int64_t count, std::int64_t height,
-              std::int64_t width, std::int64_t vectors, int threads) {
+              std::int64_t c_stride, std::size_t rows, std::int64_t count, std::int64_t total,
+              std::int64_t height, std::int64_t width, std::int64_t vectors, int threads) {
   const headgate::Kernels &chosen = kernels(isa);
   nb::gil_scoped_release release;
   headgate::multiply(chosen,
                      {reinterpret_cast<const void *>(a), reinterpret_cast<const void *>(b),
                       reinterpret_cast<void *>(c), a_stride, b_stride, c_stride,
-                      reinterpret_cast<const std::int64_t *>(rows), count, height, width, vectors},
+                      reinterpret_cast<const std::int64_t *>(rows), count, total, height, width,
+                      vectors},
                      outer, is_double, threads);
 }
+
+using Given = std::tuple<std::size_t, std::size_t, std::int64_t, std::int64_t>;
+using GivenLayer = std::tuple<const headgate::Plan *, std::vector<Given>, std::vector<std::size_t>,
+                              int, int, std::vector<int>, bool>;
+
+// A matrix in a NumPy array, borrowed for a call; null where the object is anything else.
+class Matrix {
+public:
+  Matrix(nb::handle array, const char *format, const Py_ssize_t *shape, bool writable) {
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(array.ptr(), &view_, flags) != 0) {
+      PyErr_Clear();
+      return;
+    }
+    held_ = true;
+    fits_ = view_.ndim == 2 && view_.shape[0] == shape[0] && view_.shape[1] == shape[1] &&
+            view_.format != nullptr && view_.format[0] == format[0] && view_.format[1] == 0;
+  }
+  Matrix(const Matrix &) = delete;
+  Matrix &operator=(const Matrix &) = delete;
+  ~Matrix() {
+    if (held_)
+      PyBuffer_Release(&view_);
+  }
+  void *data() const { return fits_ ? view_.buf : nullptr; }
+
+private:
+  Py_buffer view_{};
+  bool held_ = false, fits_ = false;
+};
+
+std::vector<headgate::StreamLayer> stream_layers(const std::vector<GivenLayer> &given) {
+  std::vector<headgate::StreamLayer> layers;
+  for (const auto &[plan, arguments, weights, input, output, states, residual] : given) {
+    headgate::StreamLayer layer{plan, {}, {}, input, output, states, residual};
+    for (const auto &[base, out, step_stride, row_stride] : arguments) {
+      layer.arguments.push_back(
+          {reinterpret_cast<void *>(base), reinterpret_cast<void *>(out), step_stride, row_stride});
+    }
+    for (std::size_t address : weights)
+      layer.weights.push_back(reinterpret_cast<const void *>(address));
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+class Stream {
+public:
+  // `kept` owns the memory behind the addresses, and the plans; `empty` makes an array (N, H) of
+  // a shape and a dtype.
+  Stream(const std::string &isa, bool is_double, std::int64_t rows, std::int64_t input_size,
+         const std::vector<GivenLayer> &layers, nb::object kept, nb::object empty, nb::tuple shape,
+         nb::object dtype)
+      : stream_(kernels(isa), is_double, rows, stream_layers(layers)), kept_(std::move(kept)),
+        empty_(std::move(empty)), shape_(std::move(shape)), dtype_(std::move(dtype)),
+        format_(is_double ? "d" : "f"), x_shape_{rows, input_size},
+        y_shape_{nb::cast<Py_ssize_t>(shape_[0]), nb::cast<Py_ssize_t>(shape_[1])} {}
+
+  // None where an array is not as it must be: the caller says what is wrong.
+  nb::object step(nb::handle x, nb::handle out) {
+    const Matrix input(x, format_, x_shape_, false);
+    if (input.data() == nullptr)
+      return nb::none();
+    nb::object y = out.is_none() ? make() : nb::borrow(out);
+    const Matrix output(y, format_, y_shape_, true);
+    if (output.data() == nullptr)
+      return nb::none();
+    stream_.step(input.data(), output.data());
+    return y;
+  }
+
+  void read(std::size_t layer, std::size_t state, std::size_t out) const {
+    stream_.read(layer, state, reinterpret_cast<void *>(out));
+  }
+
+  void write(std::size_t layer, std::size_t state, std::size_t values) {
+    stream_.write(layer, state, reinterpret_cast<const void *>(values));
+  }
+
+private:
+  nb::object make() const {
+    PyObject *arguments[] = {shape_.ptr(), dtype_.ptr()};
+    PyObject *made = PyObject_Vectorcall(empty_.ptr(), arguments, 2, nullptr);
+    if (made == nullptr)
+      throw nb::python_error();
+    return nb::steal(made);
+  }
+
+  headgate::Stream stream_;
+  nb::object kept_, empty_;
+  nb::tuple shape_;
+  nb::object dtype_;
+  const char *format_;
+  Py_ssize_t x_shape_[2], y_shape_[2];
+};
 
 std::vector<std::tuple<std::string, int, int>> instruction_sets() {
   std::vector<std::tuple<std::string, int, int>> out;
@@ -184,6 +281,14 @@ NB_MODULE(_native, module) {
       .def("__init__", &make_plan, nb::arg("tensors"), nb::arg("before"), nb::arg("loop"),
            nb::arg("constants"), nb::arg("slots"), nb::arg("slot_size"), nb::arg("backward"));
   module.def("run", &run, "Run a time loop over all steps and rows.");
+  nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
+      .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,
+                    const std::vector<GivenLayer> &, nb::object, nb::object, nb::tuple,
+                    nb::object>())
+      .def("step", &Stream::step, nb::arg().none(), nb::arg().none(),
+           "y of one step, or None where x or out is not as it must be.")
+      .def("read", &Stream::read, "A state's values to an address.")
+      .def("write", &Stream::write, "A state's values from an address.");
   module.def("multiply", &multiply, "c += aᵀ b over rows (outer), or c += a · packed weights.");
   module.def("pack", &pack, "Pack blocks of a matrix for the product kernel.");
   module.def(

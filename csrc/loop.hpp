@@ -150,6 +150,7 @@ struct Matrices {
   std::int64_t a_stride, b_stride, c_stride;
   const std::int64_t *rows;
   std::int64_t count;         // K of outer, M of packed
+  std::int64_t total;         // rows that b has in memory (outer)
   std::int64_t height, width; // outer: J and I; packed: depth and width
   std::int64_t vectors;       // packed: vectors of a panel
 };

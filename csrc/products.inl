@@ -58,28 +58,32 @@ template <class T> HEADGATE_INLINE OuterTile<T> outer_for(int rows, int vectors)
   return vectors == 2 ? kOuter<T, 2>[rows - 1] : kOuter<T, 1>[rows - 1];
 }
 
-// Columns past the last whole vector: b's and c's are copied into whole vectors and back.
+// Columns past the last whole vector. A vector may be loaded over the end of a row of b, whose last
+// lanes then count for nothing, as long as it ends inside b.
 template <class T>
 void outer_tail(const Matrices &m, std::int64_t j, int rows, std::int64_t i, std::int64_t first,
                 std::int64_t last) {
   constexpr int L = kLanes<T>;
-  T tail[kDepthBlock * L], sums[kMaxRows * L];
   const std::int64_t valid = m.width - i;
-  const T *b = static_cast<const T *>(m.b), *a = static_cast<const T *>(m.a);
+  const T *b = static_cast<const T *>(m.b) + i, *a = static_cast<const T *>(m.a) + j;
   T *c = static_cast<T *>(m.c) + j * m.c_stride + i;
+  T sums[kMaxRows * L];
   for (int r = 0; r < rows; ++r) {
     for (std::int64_t u = 0; u < L; ++u)
       sums[r * L + u] = u < valid ? c[r * m.c_stride + u] : T(0);
   }
-  T column[kDepthBlock * kMaxRows];
-  for (std::int64_t k = first; k < last; ++k) {
-    const std::int64_t row = m.rows == nullptr ? k : m.rows[k];
+  const auto row_of = [&](std::int64_t k) { return m.rows == nullptr ? k : m.rows[k]; };
+  std::int64_t inside = last;
+  while (inside > first && (m.total - 1 - row_of(inside - 1)) * m.b_stride + valid < L)
+    --inside;
+  outer_for<T>(rows, 1)(a, m.a_stride, b, m.b_stride, m.rows, first, inside, sums, L);
+  for (std::int64_t k = inside; k < last; ++k) {
+    const T *s = a + row_of(k) * m.a_stride, *w = b + row_of(k) * m.b_stride;
+    T padded[L];
     for (std::int64_t u = 0; u < L; ++u)
-      tail[(k - first) * L + u] = u < valid ? b[row * m.b_stride + i + u] : T(0);
-    for (int r = 0; r < rows; ++r)
-      column[(k - first) * kMaxRows + r] = a[row * m.a_stride + j + r];
+      padded[u] = u < valid ? w[u] : T(0);
+    outer_for<T>(rows, 1)(s, 0, padded, 0, nullptr, 0, 1, sums, L);
   }
-  outer_for<T>(rows, 1)(column, kMaxRows, tail, L, nullptr, 0, last - first, sums, L);
   for (int r = 0; r < rows; ++r) {
     for (std::int64_t u = 0; u < valid; ++u)
       c[r * m.c_stride + u] = sums[r * L + u];

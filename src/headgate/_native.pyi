@@ -28,6 +28,28 @@ class Plan:
         backward: bool,
     ) -> None: ...
 
+class Stream:
+    def __init__(
+        self,
+        isa: str,
+        is_double: bool,
+        rows: int,
+        input_size: int,
+        layers: list[
+            tuple[Plan, list[tuple[int, int, int, int]], list[int], int, int, list[int], bool]
+        ],
+        kept: Any,
+        empty: Any,
+        shape: tuple[int, int],
+        dtype: Any,
+        /,
+    ) -> None: ...
+    def step(
+        self, x: npt.NDArray[Any], out: npt.NDArray[Any] | None, /
+    ) -> npt.NDArray[Any] | None: ...
+    def read(self, layer: int, state: int, out: int, /) -> None: ...
+    def write(self, layer: int, state: int, values: int, /) -> None: ...
+
 def run(
     isa: str,
     plan: Plan,
@@ -53,6 +75,7 @@ def multiply(
     c_stride: int,
     rows: int,
     count: int,
+    total: int,
     height: int,
     width: int,
     vectors: int,

@@ -173,6 +173,7 @@ class AfterLoop:
             c.stride(-2),
             0 if valid is None else valid.data_ptr(),
             steps * rows if valid is None else len(valid),
+            steps * rows,
             height,
             width,
             vectors,

@@ -1,0 +1,155 @@
+#include "stream.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace headgate {
+
+namespace {
+
+constexpr std::int64_t kPad = 64; // elements; a multiple of every tile's units
+constexpr std::size_t kAlign = 128;
+
+std::int64_t padded(std::int64_t width) { return (width + kPad - 1) / kPad * kPad; }
+
+template <class T> void add(const void *from, void *to, std::int64_t count) {
+  const T *a = static_cast<const T *>(from);
+  T *b = static_cast<T *>(to);
+  for (std::int64_t i = 0; i < count; ++i)
+    b[i] += a[i];
+}
+
+} // namespace
+
+Stream::Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
+               const std::vector<StreamLayer> &layers)
+    : run_(is_double ? kernels.run_double : kernels.run_float), size_(is_double ? 8 : 4),
+      rows_(rows), row_numbers_(static_cast<std::size_t>(rows)),
+      lengths_(static_cast<std::size_t>(rows), 1) {
+  std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
+  void *input = nullptr;
+  for (const StreamLayer &given : layers) {
+    layers_.push_back(lay_out(given, input));
+    input = layers_.back().output;
+  }
+  for (Layer &layer : layers_) { // now where they stay
+    for (int turn = 0; turn < 2; ++turn) {
+      layer.shares[turn].places = layer.places[turn].data();
+      layer.shares[turn].weights = layer.weights.data();
+    }
+  }
+}
+
+void *Stream::take(std::int64_t elements) {
+  const std::size_t bytes = static_cast<std::size_t>(elements) * size_ + kAlign;
+  memory_.push_back(std::make_unique<unsigned char[]>(bytes));
+  const auto address = reinterpret_cast<std::uintptr_t>(memory_.back().get());
+  return reinterpret_cast<void *>((address + kAlign - 1) / kAlign * kAlign);
+}
+
+Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
+  const LoopPlan &view = given.plan->view();
+  Layer layer{};
+  layer.weights = given.weights;
+  layer.input = given.input;
+  layer.states = given.states;
+  layer.residual = given.residual;
+  std::vector<Place> &places = layer.places[0];
+  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
+    const TensorSpec &spec = view.tensors.data[k];
+    const Argument &argument = given.arguments[k];
+    const std::int64_t width = padded(spec.width);
+    Place place{spec.kind, spec.width,           argument.base,
+                nullptr,   argument.step_stride, argument.row_stride};
+    const int index = static_cast<int>(k);
+    if (index == given.input) {
+      place.base = input;
+      place.row_stride = spec.width;
+    } else if (index == given.output) {
+      layer.elements = rows_ * spec.width;
+      place.base = layer.output = take(layer.elements);
+      place.row_stride = spec.width;
+    } else if (spec.kind == Kind::state) {
+      place.base = take(rows_ * width);
+      place.other = take(rows_ * width);
+      place.row_stride = width;
+    } else if (spec.kind == Kind::partial || spec.kind == Kind::chunk_partial) {
+      place.base = take(rows_ * spec.panels);
+      place.step_stride = place.row_stride = spec.panels;
+    } else if (spec.kind == Kind::chunk || argument.base == nullptr) {
+      place.base = take(rows_ * width);
+      place.row_stride = width;
+    }
+    places.push_back(place);
+  }
+  layer.places[1] = places;
+  for (int k : given.states) {
+    Place &place = layer.places[1][static_cast<std::size_t>(k)];
+    std::swap(place.base, place.other);
+  }
+  layer.shares[0] = layer.shares[1] = share(view);
+  return layer;
+}
+
+Share Stream::share(const LoopPlan &view) {
+  const std::int64_t per_number = 8 / static_cast<std::int64_t>(size_);
+  Share s{};
+  s.plan = &view;
+  s.rows = row_numbers_.data();
+  s.lengths = lengths_.data();
+  s.row_count = rows_;
+  s.steps = s.chunk_steps = 1;
+  s.time = static_cast<std::int64_t *>(take(rows_ * per_number));
+  s.row = static_cast<std::int64_t *>(take(rows_ * per_number));
+  s.chunk_start = static_cast<std::int64_t *>(take(per_number));
+  s.slots = take(static_cast<std::int64_t>(view.slots) * view.slot_size);
+  s.parts = 1;
+  return s;
+}
+
+void Stream::step(const void *x, void *y) {
+  const void *input = x;
+  Layer &bottom = layers_.front();
+  if (bottom.input >= 0) {
+    bottom.places[turn_][static_cast<std::size_t>(bottom.input)].base = const_cast<void *>(x);
+  }
+  for (const Layer &layer : layers_) {
+    run_(layer.shares[turn_]);
+    if (layer.residual && size_ == 8)
+      add<double>(input, layer.output, layer.elements);
+    else if (layer.residual)
+      add<float>(input, layer.output, layer.elements);
+    input = layer.output;
+  }
+  const Layer &top = layers_.back();
+  std::memcpy(y, top.output, static_cast<std::size_t>(top.elements) * size_);
+  turn_ ^= 1;
+}
+
+void Stream::read(std::size_t layer, std::size_t state, void *out) const {
+  const Layer &from = layers_.at(layer);
+  const auto index = static_cast<std::size_t>(from.states.at(state));
+  const Place &place = from.places[turn_][index];
+  const std::size_t bytes = place.width * size_;
+  for (std::int64_t row = 0; row < rows_; ++row) {
+    std::memcpy(static_cast<char *>(out) + static_cast<std::size_t>(row) * bytes,
+                static_cast<const char *>(place.base) +
+                    static_cast<std::size_t>(row * place.row_stride) * size_,
+                bytes);
+  }
+}
+
+void Stream::write(std::size_t layer, std::size_t state, const void *values) {
+  const Layer &to = layers_.at(layer);
+  const auto index = static_cast<std::size_t>(to.states.at(state));
+  const Place &place = to.places[turn_][index];
+  const std::size_t bytes = place.width * size_;
+  for (std::int64_t row = 0; row < rows_; ++row) {
+    std::memcpy(static_cast<char *>(place.base) +
+                    static_cast<std::size_t>(row * place.row_stride) * size_,
+                static_cast<const char *>(values) + static_cast<std::size_t>(row) * bytes, bytes);
+  }
+}
+
+} // namespace headgate

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine.hpp"
+
+// Layers one on another that run one step at a time, with everything prepared beforehand.
+
+namespace headgate {
+
+struct StreamLayer {
+  const Plan *plan;                // of a forward loop; outlives the stream, as do the weights
+  std::vector<Argument> arguments; // one for each tensor of the plan; those below are not read
+  std::vector<const void *> weights;
+  int input, output;       // which tensors are the step's x and y; -1 where the plan has none
+  std::vector<int> states; // which tensors are the states
+  bool residual;           // the layer's input is added to its output
+};
+
+class Stream {
+public:
+  Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
+         const std::vector<StreamLayer> &layers);
+  Stream(const Stream &) = delete;
+  Stream &operator=(const Stream &) = delete;
+
+  // x: (N, I), y: (N, H), contiguous; they may overlap.
+  void step(const void *x, void *y);
+
+  // A state's values (N, width), contiguous.
+  void read(std::size_t layer, std::size_t state, void *out) const;
+  void write(std::size_t layer, std::size_t state, const void *values);
+
+private:
+  // A state's two buffers change places after each step, so there are two tables of places.
+  struct Layer {
+    std::vector<Place> places[2];
+    Share shares[2];
+    std::vector<const void *> weights;
+    int input;
+    std::vector<int> states;
+    bool residual;
+    void *output;
+    std::int64_t elements; // of the output
+  };
+
+  void *take(std::int64_t elements);
+  Layer lay_out(const StreamLayer &given, void *input);
+  Share share(const LoopPlan &view);
+
+  void (*run_)(const Share &);
+  std::size_t size_;
+  std::int64_t rows_;
+  std::vector<std::int64_t> row_numbers_, lengths_;
+  std::vector<std::unique_ptr<unsigned char[]>> memory_;
+  std::vector<Layer> layers_;
+  int turn_ = 0; // which table reads the newest states
+};
+
+} // namespace headgate
