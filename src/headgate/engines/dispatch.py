@@ -164,7 +164,7 @@ def run(
     if active is not None:
         x = torch.where(active, x, x.new_zeros(()))
     plan = schedule(program, tuple(names), bool(probes))
-    masks = _masks(plan.program, mask_key, x, sizes)
+    masks = mask_values(plan.program, mask_key, x, sizes)
     call = Call(plan, sizes, active, masks, tuple(names), tuple(probes))
     tensors = [x, *states, *families.values(), *probes.values()]
     with torch.autocast(x.device.type, enabled=False):
@@ -232,7 +232,7 @@ def _nothing_to_do(
     return Result(output, tuple(states), records)
 
 
-def _masks(
+def mask_values(
     program: Program, key: MaskKey | None, x: Tensor, sizes: Mapping[str, int]
 ) -> Values:  # fmt: skip
     masks: Values = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headgate import native
 from headgate.engines import cpu
-from headgate.engines.dispatch import choose, expected_masks, run
+from headgate.engines.dispatch import choose, mask_values, run
 from headgate.engines.reference import Call
 from headgate.program.program import Program
 from headgate.program.schedule import schedule
@@ -33,7 +33,7 @@ class Layer:
 class Stepper(Protocol):
     """One step of all layers, and their states between steps.
 
-    ``step`` may return None where x (N, I) or out (N, H) is not a C-contiguous array of that shape
+    ``step`` returns None where x (N, I) or out (N, H) is not a C-contiguous array of that shape
     and of the layers' dtype.
     """
 
@@ -55,13 +55,21 @@ class TorchStepper:
 
     def __init__(self, program: Program, layers: Sequence[Layer], states: States) -> None:
         self._program, self._states = program, states
+        rows = states[0][0].shape[0]
+        self._x_shape = (rows, layers[0].sizes[program.input_width])
+        self._y_shape = (rows, layers[-1].sizes[program.output_width])
+        self._dtype = _dtype(states)
         self._layers = [
             Layer({k: v.detach().clone() for k, v in y.families.items()}, y.sizes, y.residual)
             for y in layers
         ]
 
     @torch.inference_mode()
-    def step(self, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    def step(self, x: Any, out: Any) -> Any:
+        if not self._fits(x, self._x_shape):
+            return None
+        if out is not None and not (self._fits(out, self._y_shape) and out.flags.writeable):
+            return None
         device = self._states[0][0].device
         y, after = torch.tensor(x, device=device).unsqueeze(0), []
         for layer, states in zip(self._layers, self._states, strict=True):
@@ -74,6 +82,14 @@ class TorchStepper:
             return np.array(found)
         out[...] = found
         return out
+
+    def _fits(self, array: Any, shape: tuple[int, int]) -> bool:
+        return (
+            isinstance(array, np.ndarray)
+            and array.dtype == self._dtype
+            and array.shape == shape
+            and array.flags.c_contiguous
+        )
 
     def read(self) -> States:
         return self._states
@@ -91,21 +107,22 @@ class CompiledStepper:
         prepared = []
         for layer, start in zip(layers, states, strict=True):
             x = like.new_zeros(1, rows, layer.sizes[program.input_width])
-            call = Call(plan, layer.sizes, None, expected_masks(plan.program, x), (), ())
+            call = Call(
+                plan, layer.sizes, None, mask_values(plan.program, None, x, layer.sizes), (), ()
+            )
             families = [layer.families[name].detach().contiguous() for name in program.families]
             prepared.append(cpu.prepared(call, [x, *start, *families], layer.residual))
-        dtype = np.float64 if like.dtype == torch.float64 else np.float32
         self._shapes = [[(tuple(s.shape), s.dtype) for s in start] for start in states]
         self._native = native.extension.Stream(  # type: ignore[union-attr]
             cpu.instruction_set()[0],
-            dtype is np.float64,
+            like.dtype == torch.float64,
             rows,
             layers[0].sizes[program.input_width],
             [p.arguments for p in prepared],
             tuple(p.kept for p in prepared),
             np.empty,
             (rows, layers[-1].sizes[program.output_width]),
-            np.dtype(dtype),
+            _dtype(states),
         )
         self.step = self._native.step
         self.write(states)
@@ -122,3 +139,7 @@ class CompiledStepper:
             for j, state in enumerate(layer):
                 values = state.contiguous()
                 self._native.write(k, j, values.data_ptr())
+
+
+def _dtype(states: States) -> np.dtype[Any]:
+    return np.dtype(np.float64 if states[0][0].dtype == torch.float64 else np.float32)

@@ -4,6 +4,7 @@ from headgate.nn.blocks import Block
 from headgate.nn.initialise import INITIALISERS, chrono
 from headgate.nn.record import Record
 from headgate.nn.recurrent import Recurrent
+from headgate.nn.stream import Stream
 from headgate.nn.torchcells import GRUCell, LSTMCell, RNNCell
 from headgate.nn.torchlike import GRU, LSTM, RNN
 
@@ -18,5 +19,6 @@ __all__ = [
     "RNNCell",
     "Record",
     "Recurrent",
+    "Stream",
     "chrono",
 ]

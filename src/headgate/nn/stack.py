@@ -25,6 +25,7 @@ from headgate.nn.layout import Batch, enter
 from headgate.nn.randomness import draw_seed, dropout, weight_drop
 from headgate.nn.record import Record
 from headgate.nn.states import initial_name, learnable
+from headgate.nn.stream import Stream
 from headgate.program import Program, State
 
 Merge = Callable[[Sequence[Tensor]], Tensor]
@@ -264,6 +265,16 @@ class Stack(WithBlocks, nn.Module):
         for place in self._places():
             for state in filter(learnable, self.program.states):
                 getattr(self, initial_name(state.name, *place)).fill_(state.initial)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """The layers one step at a time, ``batch_size`` rows side by side, in evaluation mode.
+
+        NumPy in and out, the state kept inside: see ``Stream``. With output_mode "last" the last
+        output of a single step is that step's, so a stream gives the same in either mode.
+
+        Raises ValueError where the module is bidirectional: a stream has no end to read from.
+        """
+        return Stream(self, batch_size)
 
     def explain(
         self, input: Tensor | PackedSequence | None = None, *, record: Record | None = None

@@ -2,5 +2,7 @@
 
 from headgate.engines.cpu.engine import returned
 from headgate.engines.cpu.sources import supported
+from headgate.engines.cpu.stream import prepared
+from headgate.engines.cpu.weights import instruction_set
 
-__all__ = ["returned", "supported"]
+__all__ = ["instruction_set", "prepared", "returned", "supported"]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from headgate.engines.cpu.compile import Name
-from headgate.engines.cpu.engine import compiled, constant_values, start
+from headgate.engines.cpu.engine import _known, compiled, start
 from headgate.engines.cpu.weights import packed
 from headgate.engines.reference import Call
 
@@ -30,9 +30,10 @@ def prepared(call: Call, tensors: Sequence[Tensor], residual: bool) -> Prepared:
     job = start(call, tensors, None, False, False, kept=False)
     made = compiled(job.program, job.layout, False)
     weights = [packed(job.weights, packing) for packing in made.weights]
-    fixed = {i: v.clone() for i, v in constant_values(job, tensors[0]).items() if v.dim()}
-    for index, value in fixed.items():
-        job.fixed(("value", index), value)
+    fixed = {("value", index): value for index, value in _known(job, tensors[0]).items()}
+    fixed = {name: value.clone() for name, value in fixed.items() if name in made.tensors}
+    for name, value in fixed.items():
+        job.fixed(name, value)
     states: list[Name] = [("state", state.name) for state in call.plan.program.states]
 
     def place(name: Name) -> int:
