@@ -260,6 +260,20 @@ private:
   Py_ssize_t x_shape_[2], y_shape_[2];
 };
 
+void apply(const std::string &isa, int op, bool is_double, std::size_t x, std::size_t out,
+           std::size_t count) {
+  const headgate::Kernels &chosen = kernels(isa);
+  const auto which = static_cast<headgate::Op>(op);
+  nb::gil_scoped_release release;
+  if (is_double) {
+    chosen.apply_double(which, reinterpret_cast<const double *>(x),
+                        reinterpret_cast<double *>(out), count);
+  } else {
+    chosen.apply_float(which, reinterpret_cast<const float *>(x), reinterpret_cast<float *>(out),
+                       count);
+  }
+}
+
 std::vector<std::tuple<std::string, int, int>> instruction_sets() {
   std::vector<std::tuple<std::string, int, int>> out;
   for (const headgate::Kernels *k : headgate::available_kernels()) {
@@ -290,6 +304,7 @@ NB_MODULE(_native, module) {
       .def("read", &Stream::read, "A state's values to an address.")
       .def("write", &Stream::write, "A state's values from an address.");
   module.def("multiply", &multiply, "c += aᵀ b over rows (outer), or c += a · packed weights.");
+  module.def("apply", &apply, "out = f(x), for tests of one elementwise operation's error.");
   module.def("pack", &pack, "Pack blocks of a matrix for the product kernel.");
   module.def(
       "fingerprint",

@@ -139,7 +139,7 @@ template <class T> HEADGATE_INLINE Vec<T> exponential(Vec<T> x) {
 }
 
 template <class T> HEADGATE_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return T(1) / (T(1) + exponential_within<T>(bounded<T>(-x, Range<T>::low, T(87))));
+  return T(1) / (T(1) + exponential_within<T>(bounded<T>(-x, Range<T>::low, Range<T>::high)));
 }
 
 template <class T> HEADGATE_INLINE Vec<T> tangent(Vec<T> x);
@@ -236,7 +236,7 @@ template <class T> HEADGATE_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   const Vec<T> u = y + T(1), gone = u - T(1);
   const Vec<T> whole = log_normal<T>(u) * (y / gone);
   const Vec<T> log1p = select<T>(gone == T(0), y, whole);
-  return select<T>(x < T(0), x, all(T(0))) - log1p + (x - x);
+  return select<T>(x < T(0), x, all(T(0))) - log1p;
 }
 
 template <class T> HEADGATE_INLINE Vec<T> square_root(Vec<T> v) {

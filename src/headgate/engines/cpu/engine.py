@@ -264,6 +264,9 @@ def backward(
             given = offered[cotangent_name(node)]
             width = sizes[back.backward.widths[index]]
             none = x.new_zeros(width).expand(T, N, width)
+            recorded = cotangent_name(node) != OUTPUT  # it may be an error term as it is
+            if given is not None and call.active is not None and recorded:
+                given = torch.where(call.active, given, 0)
             values[index] = none if given is None else inner_contiguous(given)
             job.step(("cotangent", cotangent_name(node)), values[index])
     widths = back.backward.widths
