@@ -171,6 +171,21 @@ def test_new_weights_count_after_refresh_and_the_state_stays(engine: str) -> Non
         np.testing.assert_allclose(found, module(x, state)[0].numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_a_module_in_another_dtype_counts_after_refresh(engine: str) -> None:
+    module, x = layer(num_layers=2), torch.randn(2, N, I)
+    stream = module.stream(N)
+    first = stream.step(x[0].numpy())
+    module.double()
+    stream.refresh()
+    stream.step(x[1].double().numpy())
+    with torch.no_grad():
+        y, _ = module(x.double())
+    found = stream.state[0]
+    assert found.dtype == np.float64  # type: ignore[union-attr]
+    np.testing.assert_allclose(first, y[0].numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[1], y[1].numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_out_is_filled_and_fresh_arrays_are_new(engine: str) -> None:
     module, x = layer(hidden_size=I, residual=True), torch.randn(2, 1, I).numpy()
     stream = module.stream()

@@ -41,7 +41,7 @@ class Stream:
         self._module, self.batch_size = module, batch_size
         self._stepper: Stepper
         self._step: Any
-        self.refresh()
+        self._take(None)
 
     def step(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The top layer's output (N, H) for the next input x (N, I).
@@ -110,9 +110,13 @@ class Stream:
             ]
         )
 
-    @torch.no_grad()
     def refresh(self) -> None:
         """Take the module's weights and learned initial states as they are now; keep the state."""
+        self._take(self._stepper.read())
+
+    @torch.no_grad()
+    def _take(self, now: States | None) -> None:
+        """The module's weights, and the states ``now``, or the initial ones."""
         module = self._module
         like = next(module.parameters()).detach()
         if like.dtype not in DTYPES:
@@ -131,9 +135,7 @@ class Stream:
             Layer(module._families(k, 0), module.layer_sizes[k], k in module._residual_layers)
             for k in range(module.num_layers)
         ]
-        start = self._initial
-        if hasattr(self, "_stepper"):
-            start = [tuple(s.to(like) for s in layer) for layer in self._stepper.read()]
+        start = [tuple(s.to(like) for s in layer) for layer in now or self._initial]
         self._stepper = stepper(module.program, layers, start)
         self._step = self._stepper.step
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,7 @@ def prepared(call: Call, tensors: Sequence[Tensor], residual: bool) -> Prepared:
     The tensors' values are copied where a step reads them.
     """
     job = start(call, tensors, None, False, False, kept=False)
+    job.layout = replace(job.layout, fused=True)  # no other step could share the input's products
     made = compiled(job.program, job.layout, False)
     weights = [packed(job.weights, packing) for packing in made.weights]
     fixed = {("value", index): value for index, value in _known(job, tensors[0]).items()}
