@@ -144,7 +144,9 @@ class PassCompiler:
         return self.code
 
     def _product(self, group: Group) -> None:
-        slots = [self._accumulator(node) for node in group.nodes]
+        slots: list[int] = []
+        for node in group.nodes:
+            slots.append(self._accumulator(node, slots))
         unit_block = self.code.vectors * self.all.machine.lanes
         joined = self.source.joined.get(group.operands)
         if group.transpose and not joined:
@@ -170,13 +172,17 @@ class PassCompiler:
         assert stored is not None
         return stored
 
-    def _accumulator(self, node: int) -> int:
-        """The slot a product adds to: a fresh zero, or the other term of the sum it belongs to."""
+    def _accumulator(self, node: int, taken: Sequence[int]) -> int:
+        """The slot a product adds to: a fresh zero, or the other term of the sum it belongs to.
+
+        The blocks of one product are written at once, so none may add to a slot ``taken`` by
+        another.
+        """
         slot = self.all.registers.new()
         self.slot[node] = slot
         total = self._sum_of(node)
         other = self._other_term(total, node) if total is not None else None
-        if other is None or total is None:
+        if other is None or total is None or self.slot.get(other) in taken:
             self.code.zeroed.append(slot)
             return slot
         if other in self.slot:

@@ -36,7 +36,7 @@ from headgate.engines.reference import (
     through_autograd,
     through_torch,
 )
-from headgate.program.program import Program
+from headgate.program.program import COMPARISONS, Program
 
 
 @dataclass
@@ -259,7 +259,9 @@ def backward(
         values = leaf_constants(back.backward.nodes, x, call.sizes)
     for index, node in enumerate(back.backward.nodes):
         if node.op == "kept" and node["node"] in kept:
-            values[index] = kept[node["node"]]
+            found = kept[node["node"]]
+            truth = program.nodes[node["node"]].op in COMPARISONS  # the loop keeps it as 0 and 1
+            values[index] = found != 0 if truth else found
         elif node.op == "cotangent" and node.attrs[0][0] != "state":
             given = offered[cotangent_name(node)]
             width = sizes[back.backward.widths[index]]
