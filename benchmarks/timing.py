@@ -112,7 +112,9 @@ def sample(call: Call, count: int) -> float:
 def take_turns(
     calls: Sequence[Call], seconds: float, single: bool = False, apart: bool = False
 ) -> list[list[float]]:
-    """Samples of each call in turn, A B A B, until the seconds are over (one turn at the least).
+    """Samples of each call in turn, A B A B, until the seconds are over.
+
+    At the least three turns; one where no seconds are given.
 
     single: a sample is one call however short, and nothing is called beforehand.
     apart: before each sample wait until the other's threads sleep, then call once untimed; for
@@ -124,11 +126,11 @@ def take_turns(
             call()
         counts = [max(1, int(SHORTEST_SAMPLE / max(sample(c, 2), 1e-9))) for c in calls]
     found: list[list[float]] = [[] for _ in calls]
-    gc.collect()
     gc.disable()
     try:
         end = time.perf_counter() + seconds
-        while not found[0] or time.perf_counter() < end:
+        least = 3 if seconds else 1
+        while len(found[0]) < least or time.perf_counter() < end:
             for samples, call, count in zip(found, calls, counts, strict=True):
                 if apart:
                     time.sleep(SETTLING)
