@@ -43,7 +43,8 @@ class Lease:
             buffer = min(fits, key=Tensor.numel)
             _free[:] = [b for b in _free if b is not buffer]
         else:
-            buffer = torch.empty(size, dtype=dtype)
+            with torch.inference_mode(False):  # the next call may be one that trains
+                buffer = torch.empty(size, dtype=dtype)
         self._held.append(buffer)
         return buffer
 
