@@ -150,7 +150,7 @@ def forward(job: Job, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Va
     call, plan, program = job.call, job.call.plan, job.call.plan.program
     x, states, _, _ = call.unpack(tensors)
     (T, N), sizes = job.shape, job.layout.table()
-    values = _known(job, x)
+    values = known_values(job, x)
     for index, value in values.items():
         if program.nodes[index].op == "input":
             job.step(("x",), value)
@@ -215,7 +215,7 @@ def inner_contiguous(value: Tensor) -> Tensor:
     return value if value.dim() == 0 or value.stride(-1) == 1 else value.contiguous()
 
 
-def _known(job: Job, x: Tensor) -> Values:
+def known_values(job: Job, x: Tensor) -> Values:
     """Leaves and what torch computes ahead: parameters, masks, values that no step changes."""
     plan, nodes = job.call.plan, job.call.plan.program.nodes
     fixed = set(fixed_nodes(plan))

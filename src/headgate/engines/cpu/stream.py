@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from headgate.engines.cpu.compile import Name
-from headgate.engines.cpu.engine import _known, compiled, start
+from headgate.engines.cpu.engine import known_values, compiled, start
 from headgate.engines.cpu.weights import packed
 from headgate.engines.reference import Call
 
@@ -31,7 +31,7 @@ def prepared(call: Call, tensors: Sequence[Tensor], residual: bool) -> Prepared:
     job.layout = replace(job.layout, fused=True)  # no other step could share the input's products
     made = compiled(job.program, job.layout, False)
     weights = [packed(job.weights, packing) for packing in made.weights]
-    fixed = {("value", index): value for index, value in _known(job, tensors[0]).items()}
+    fixed = {("value", index): value for index, value in known_values(job, tensors[0]).items()}
     fixed = {name: value.clone() for name, value in fixed.items() if name in made.tensors}
     for name, value in fixed.items():
         job.fixed(name, value)
