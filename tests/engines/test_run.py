@@ -230,6 +230,8 @@ def test_which_engine_and_why_can_be_asked(monkeypatch) -> None:
     if native.available:
         assert choose(lstm, like=x).engine == "cpu"
         assert choose(lstm, like=x.expand(3, 32, 2)).engine == "aten"
+        with torch.no_grad():
+            assert choose(lstm, like=x.expand(3, 32, 2)).engine == "cpu"
         assert choose(peephole, like=x.expand(3, 32, 2)).engine == "cpu"
         assert "knows float32 and float64" in choose(peephole, like=x.half()).reason
     monkeypatch.setattr(native, "available", False)

@@ -70,7 +70,7 @@ def choose(
             if like.shape[0] == 1:
                 return Choice("aten", "torch's function is the shortest way to do one step")
             if aten.is_lstm(program) and _for_onednn(like):
-                return Choice("aten", "torch's LSTM is as fast for this many rows")
+                return Choice("aten", "torch's LSTM trains as fast on this many rows")
         return Choice("cpu", "the compiled engine runs every cell on the CPU")
     if obstacles["aten"] is None:
         return Choice("aten", f"torch's own fused function, since {obstacles['cpu']}")
@@ -81,8 +81,9 @@ ROWS_FOR_ONEDNN = 8
 
 
 def _for_onednn(like: Tensor) -> bool:
-    """Whether torch hands an LSTM to oneDNN, whose product is as good as ours for many rows."""
-    return like.dtype == torch.float32 and like.shape[1] >= ROWS_FOR_ONEDNN
+    """Whether torch hands an LSTM to oneDNN where that is as good as ours: training, many rows."""
+    many = like.dtype == torch.float32 and like.shape[1] >= ROWS_FOR_ONEDNN
+    return many and torch.is_grad_enabled()
 
 
 def _not_for_cpu(program: Program, names: Sequence[str], like: Tensor | None) -> str | None:
