@@ -266,8 +266,8 @@ void apply(const std::string &isa, int op, bool is_double, std::size_t x, std::s
   const auto which = static_cast<headgate::Op>(op);
   nb::gil_scoped_release release;
   if (is_double) {
-    chosen.apply_double(which, reinterpret_cast<const double *>(x),
-                        reinterpret_cast<double *>(out), count);
+    chosen.apply_double(which, reinterpret_cast<const double *>(x), reinterpret_cast<double *>(out),
+                        count);
   } else {
     chosen.apply_float(which, reinterpret_cast<const float *>(x), reinterpret_cast<float *>(out),
                        count);

@@ -9,6 +9,10 @@
 #include <omp.h>
 #endif
 
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
 namespace headgate {
 
 namespace {
@@ -63,10 +67,16 @@ private:
   std::size_t size_ = 0, used_ = 0;
 };
 
+// A forked process has OpenMP's pool without its threads, and would wait for them for ever.
+bool forked = false;
+#if !defined(_WIN32)
+[[maybe_unused]] const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+#endif
+
 enum class Split { none, rows, units };
 
 Split choose_split(const Plan &plan, const Call &call, std::int64_t total_steps) {
-  if (call.threads < 2)
+  if (call.threads < 2 || forked)
     return Split::none;
   const std::int64_t work = plan.depth_work();
   if (work * total_steps < 400000)
@@ -300,7 +310,7 @@ void multiply(const Kernels &kernels, const Matrices &job, bool outer, bool is_d
               int threads) {
   const auto work = outer ? (is_double ? kernels.outer_double : kernels.outer_float)
                           : (is_double ? kernels.packed_double : kernels.packed_float);
-  if (job.count * job.height * job.width < 400000)
+  if (forked || job.count * job.height * job.width < 400000)
     threads = 1;
   if (threads == 1)
     return work(job, 0, 1);
