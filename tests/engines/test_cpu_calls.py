@@ -304,6 +304,7 @@ def test_other_dtypes_are_named():
 OTHERS = [entry[0] for entry in native.extension.instruction_sets()] if native.extension else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", OTHERS)
 def test_every_instruction_set_of_this_machine(isa: str):
     if isa == instruction_set()[0]:
@@ -314,6 +315,7 @@ def test_every_instruction_set_of_this_machine(isa: str):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", OTHERS)
 def test_threads_change_no_bit_in_every_instruction_set(isa: str):
     if isa == instruction_set()[0]:
