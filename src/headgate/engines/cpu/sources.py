@@ -168,6 +168,8 @@ def backward_source(program: Program, layout: Layout) -> Source:
             name = ("cotangent", cotangent_name(node))
             leaves[index], kinds[name] = name, "step"
     early, inside = members(back.before), members(back.loop)
+    products = [g for p in (*back.before, *back.loop) for g in p.products]
+    multiplied = {o for g in products for o in g.operands}
     joined = joined_deltas(plan)
     stores = _backward_stores(plan, joined)
     kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "carry"})
@@ -182,7 +184,7 @@ def backward_source(program: Program, layout: Layout) -> Source:
         kinds=kinds,
         stores=stores,
         joined=joined,
-        lazy=frozenset(i for i in early if _only_elementwise(nodes, i)),
+        lazy=frozenset(i for i in early - multiplied if _only_elementwise(nodes, i)),
         backward=True,
     )
 
