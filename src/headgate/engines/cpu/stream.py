@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from headgate.engines.cpu.compile import Name
-from headgate.engines.cpu.engine import known_values, compiled, start
+from headgate.engines.cpu.engine import compiled, known_values, start
 from headgate.engines.cpu.weights import packed
 from headgate.engines.reference import Call
 
