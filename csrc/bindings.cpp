@@ -3,10 +3,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -53,35 +55,46 @@ nb::dict build_info() {
   return info;
 }
 
-using Access = std::tuple<std::uint16_t, std::uint16_t>;
-using Product = std::tuple<std::uint16_t, std::uint16_t, std::uint32_t, std::vector<std::uint16_t>>;
+using Access = std::tuple<std::uint16_t, std::uint16_t, bool>;
+using Segment = std::tuple<std::uint16_t, std::uint16_t, std::uint32_t>;
+using Product =
+    std::tuple<std::vector<Segment>, std::vector<std::uint16_t>, std::vector<std::int32_t>>;
+using Mask = std::tuple<std::uint16_t, std::uint16_t, bool, double, double, double>;
 using Instruction =
     std::tuple<int, std::uint16_t, std::uint16_t, std::uint16_t, std::uint16_t, double, double>;
-using Phase = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, std::vector<Access>,
-                         std::vector<std::uint16_t>, std::vector<Product>, std::vector<Access>,
-                         std::vector<Instruction>, std::vector<Access>, std::vector<Access>>;
+using Phase = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, std::vector<Product>,
+                         std::vector<Mask>, std::vector<Access>, std::vector<Instruction>,
+                         std::vector<Access>, std::vector<Access>>;
 
 std::vector<headgate::Access> accesses(const std::vector<Access> &list) {
   std::vector<headgate::Access> out;
-  for (const auto &[slot, tensor] : list)
-    out.push_back({slot, tensor});
+  for (const auto &[slot, tensor, alone] : list)
+    out.push_back({slot, tensor, alone});
+  return out;
+}
+
+headgate::ProductData product(const Product &given) {
+  const auto &[segments, slots, starts] = given;
+  if (segments.size() > headgate::kMaxSegments || slots.size() != starts.size())
+    throw std::invalid_argument("a product has too many segments, or a slot without a start");
+  headgate::ProductData out{{}, slots, starts};
+  for (const auto &[operand, weight, depth] : segments)
+    out.segments.push_back({operand, weight, depth});
   return out;
 }
 
 std::vector<headgate::PhaseData> phases(const std::vector<Phase> &list) {
   std::vector<headgate::PhaseData> out;
-  for (const auto &[width, vectors, rows, early, zeroed, products, loads, instructions, stores,
-                    sums] : list) {
+  for (const auto &[width, vectors, rows, products, masks, loads, instructions, stores, sums] :
+       list) {
     headgate::PhaseData phase;
     phase.width = width;
     phase.vectors = vectors;
     phase.tile_rows = rows;
-    phase.early = accesses(early);
-    phase.zeroed = zeroed;
-    for (const auto &[operand, weight, depth, slots] : products) {
-      phase.products.push_back({operand, weight, depth, {}});
-      phase.product_slots.push_back(slots);
-    }
+    for (const Product &given : products)
+      phase.products.push_back(product(given));
+    for (const auto &[slot, number, stepped, rate, hit, miss] : masks)
+      phase.masks.push_back({slot, number, stepped, rate, hit, miss});
     phase.loads = accesses(loads);
     for (const auto &[op, to, a, b, c, low, high] : instructions) {
       phase.instructions.push_back({static_cast<headgate::Op>(op), to, a, b, c, low, high});
@@ -110,64 +123,105 @@ void make_plan(headgate::Plan *self,
 }
 
 const headgate::Kernels &kernels(const std::string &name) {
-  for (const headgate::Kernels *k : headgate::available_kernels()) {
+  static const std::vector<const headgate::Kernels *> available = headgate::available_kernels();
+  for (const headgate::Kernels *k : available) {
     if (name == k->name)
       return *k;
   }
   throw std::invalid_argument("this machine cannot run the instruction set '" + name + "'");
 }
 
+// (base, offset, by time, by row)
+using Found = std::tuple<int, std::int64_t, std::int64_t, std::int64_t>;
+using Bound = std::tuple<Found, int>;
+using History = std::tuple<Found, std::int64_t, int, int>;
+using Tail = std::tuple<Found, std::int64_t>;
+using Packing = std::tuple<int, std::int64_t, std::vector<std::int64_t>, std::int64_t, std::int64_t,
+                           std::int64_t, std::int64_t, std::int64_t>;
+using OuterTerm = std::tuple<Found, Found, std::int64_t, std::int64_t, bool>;
+using OuterData = std::tuple<Found, std::int64_t, std::vector<OuterTerm>, Found, bool>;
+using ThroughData =
+    std::tuple<std::vector<std::tuple<Found, int>>, Found, std::int64_t, std::int64_t, bool>;
+
+headgate::Found found(const Found &given) {
+  const auto &[base, offset, by_time, by_row] = given;
+  return {base, offset, by_time, by_row};
+}
+
+headgate::Packing packing(const Packing &given) {
+  const auto &[base, elements, offsets, width, depth, unit_stride, depth_stride, block] = given;
+  return {base, elements, offsets, width, depth, unit_stride, depth_stride, block};
+}
+
+void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan, bool is_double,
+                  bool reverse, std::int64_t steps, std::int64_t rows,
+                  const std::vector<Bound> &tensors, const std::vector<History> &histories,
+                  const std::vector<Tail> &tails, const std::vector<Packing> &packings,
+                  const std::vector<OuterData> &outers, const std::vector<ThroughData> &throughs) {
+  headgate::Binding b{std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}};
+  for (const auto &[place, final] : tensors)
+    b.tensors.push_back({found(place), final});
+  for (const auto &[place, width, start, final] : histories)
+    b.histories.push_back({found(place), width, start, final});
+  for (const auto &[place, width] : tails)
+    b.tails.push_back({found(place), width});
+  for (const Packing &given : packings)
+    b.packings.push_back(packing(given));
+  for (const auto &[a, height, products, sums, add] : outers) {
+    headgate::OuterData data{found(a), height, {}, found(sums), add};
+    for (const auto &[right, c, stride, width, adds] : products)
+      data.products.push_back({found(right), found(c), stride, width, adds});
+    b.outers.push_back(std::move(data));
+  }
+  for (const auto &[segments, c, width, vectors, add] : throughs) {
+    if (segments.size() > headgate::kMaxSegments)
+      throw std::invalid_argument("a product after the loop has too many segments");
+    headgate::ThroughData data{{}, found(c), width, vectors, add};
+    for (const auto &[a, at] : segments)
+      data.segments.push_back({found(a), at});
+    b.throughs.push_back(std::move(data));
+  }
+  new (self) headgate::Binding(std::move(b));
+}
+
+using Call = std::tuple<const headgate::Binding *, std::vector<std::size_t>, std::size_t,
+                        std::uint64_t, std::vector<std::uint32_t>>;
+
 // Addresses come as integers: they are tensors' memory, checked by the caller.
-void run(
-    const std::string &isa, const headgate::Plan &plan, bool is_double, std::int64_t steps,
-    std::int64_t rows, std::size_t lengths, bool reverse, int threads,
-    const std::vector<std::tuple<std::size_t, std::size_t, std::int64_t, std::int64_t>> &arguments,
-    const std::vector<std::size_t> &weights) {
-  std::vector<headgate::Argument> given;
-  for (const auto &[base, out, step_stride, row_stride] : arguments) {
-    given.push_back(
-        {reinterpret_cast<void *>(base), reinterpret_cast<void *>(out), step_stride, row_stride});
+void run(const std::string &isa, const std::vector<Call> &given, int threads) {
+  std::vector<headgate::Call> calls;
+  std::vector<std::vector<void *>> bases(given.size());
+  for (std::size_t k = 0; k < given.size(); ++k) {
+    const auto &[binding, addresses, lengths, seed, streams] = given[k];
+    for (std::size_t address : addresses)
+      bases[k].push_back(reinterpret_cast<void *>(address));
+    calls.push_back({binding, bases[k].data(), reinterpret_cast<const std::int64_t *>(lengths),
+                     seed, streams.data()});
   }
-  std::vector<const void *> packed;
-  for (std::size_t address : weights)
-    packed.push_back(reinterpret_cast<const void *>(address));
   const headgate::Kernels &chosen = kernels(isa);
   nb::gil_scoped_release release;
-  headgate::run(chosen, plan,
-                {steps, rows, reinterpret_cast<const std::int64_t *>(lengths), reverse, threads,
-                 is_double, given.data(), packed.data()});
+  headgate::run(chosen, calls.data(), calls.size(), threads);
 }
 
-void pack(bool is_double, std::size_t source, const std::vector<std::int64_t> &offsets,
-          std::int64_t width, std::int64_t depth, std::int64_t unit_stride,
-          std::int64_t depth_stride, std::int64_t unit_block, std::size_t out) {
-  nb::gil_scoped_release release;
-  if (is_double) {
-    headgate::pack(reinterpret_cast<const double *>(source), offsets, width, depth, unit_stride,
-                   depth_stride, unit_block, reinterpret_cast<double *>(out));
-  } else {
-    headgate::pack(reinterpret_cast<const float *>(source), offsets, width, depth, unit_stride,
-                   depth_stride, unit_block, reinterpret_cast<float *>(out));
+using GivenLayer =
+    std::tuple<std::shared_ptr<headgate::Plan>, std::vector<std::tuple<std::size_t, std::int64_t>>,
+               std::vector<std::tuple<Packing, std::size_t>>, int, int, std::vector<int>, bool>;
+
+std::vector<headgate::StreamLayer> stream_layers(const std::vector<GivenLayer> &given,
+                                                 bool is_double) {
+  std::vector<headgate::StreamLayer> layers;
+  for (const auto &[plan, tensors, weights, input, output, states, residual] : given) {
+    headgate::StreamLayer layer{plan, {}, {}, input, output, states, residual};
+    for (const auto &[base, by_row] : tensors)
+      layer.tensors.push_back({reinterpret_cast<void *>(base), by_row});
+    for (const auto &[how, address] : weights) {
+      layer.weights.push_back(
+          headgate::packed(packing(how), reinterpret_cast<const void *>(address), is_double, 1));
+    }
+    layers.push_back(std::move(layer));
   }
+  return layers;
 }
-
-void multiply(const std::string &isa, bool outer, bool is_double, std::size_t a,
-              std::int64_t a_stride, std::size_t b, std::int64_t b_stride, std::size_t c,
-              std::int64_t c_stride, std::size_t rows, std::int64_t count, std::int64_t total,
-              std::int64_t height, std::int64_t width, std::int64_t vectors, int threads) {
-  const headgate::Kernels &chosen = kernels(isa);
-  nb::gil_scoped_release release;
-  headgate::multiply(chosen,
-                     {reinterpret_cast<const void *>(a), reinterpret_cast<const void *>(b),
-                      reinterpret_cast<void *>(c), a_stride, b_stride, c_stride,
-                      reinterpret_cast<const std::int64_t *>(rows), count, total, height, width,
-                      vectors},
-                     outer, is_double, threads);
-}
-
-using Given = std::tuple<std::size_t, std::size_t, std::int64_t, std::int64_t>;
-using GivenLayer = std::tuple<const headgate::Plan *, std::vector<Given>, std::vector<std::size_t>,
-                              int, int, std::vector<int>, bool>;
 
 // A matrix in a NumPy array, borrowed for a call; null where the object is anything else.
 class Matrix {
@@ -195,31 +249,16 @@ private:
   bool held_ = false, fits_ = false;
 };
 
-std::vector<headgate::StreamLayer> stream_layers(const std::vector<GivenLayer> &given) {
-  std::vector<headgate::StreamLayer> layers;
-  for (const auto &[plan, arguments, weights, input, output, states, residual] : given) {
-    headgate::StreamLayer layer{plan, {}, {}, input, output, states, residual};
-    for (const auto &[base, out, step_stride, row_stride] : arguments) {
-      layer.arguments.push_back(
-          {reinterpret_cast<void *>(base), reinterpret_cast<void *>(out), step_stride, row_stride});
-    }
-    for (std::size_t address : weights)
-      layer.weights.push_back(reinterpret_cast<const void *>(address));
-    layers.push_back(std::move(layer));
-  }
-  return layers;
-}
-
 class Stream {
 public:
-  // `kept` owns the memory behind the addresses, and the plans; `empty` makes an array (N, H) of
+  // `kept` owns the memory behind the addresses; `empty` makes an array (N, H) of
   // a shape and a dtype.
   Stream(const std::string &isa, bool is_double, std::int64_t rows, std::int64_t input_size,
          const std::vector<GivenLayer> &layers, nb::object kept, nb::object empty, nb::tuple shape,
          nb::object dtype)
-      : stream_(kernels(isa), is_double, rows, stream_layers(layers)), kept_(std::move(kept)),
-        empty_(std::move(empty)), shape_(std::move(shape)), dtype_(std::move(dtype)),
-        format_(is_double ? "d" : "f"), x_shape_{rows, input_size},
+      : stream_(kernels(isa), is_double, rows, stream_layers(layers, is_double)),
+        kept_(std::move(kept)), empty_(std::move(empty)), shape_(std::move(shape)),
+        dtype_(std::move(dtype)), format_(is_double ? "d" : "f"), x_shape_{rows, input_size},
         y_shape_{nb::cast<Py_ssize_t>(shape_[0]), nb::cast<Py_ssize_t>(shape_[1])} {}
 
   // None where an array is not as it must be: the caller says what is wrong.
@@ -294,7 +333,11 @@ NB_MODULE(_native, module) {
   nb::class_<headgate::Plan>(module, "Plan", "A time loop in instructions, for given sizes.")
       .def("__init__", &make_plan, nb::arg("tensors"), nb::arg("before"), nb::arg("loop"),
            nb::arg("constants"), nb::arg("slots"), nb::arg("slot_size"), nb::arg("backward"));
-  module.def("run", &run, "Run a time loop over all steps and rows.");
+  nb::class_<headgate::Binding>(module, "Binding", "A Plan for given numbers of steps and rows.")
+      .def("__init__", &make_binding, nb::arg("plan"), nb::arg("is_double"), nb::arg("reverse"),
+           nb::arg("steps"), nb::arg("rows"), nb::arg("tensors"), nb::arg("histories"),
+           nb::arg("tails"), nb::arg("packings"), nb::arg("outers"), nb::arg("throughs"));
+  module.def("run", &run, "Run calls (binding, bases, lengths, seed, streams) over all steps.");
   nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
       .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,
                     const std::vector<GivenLayer> &, nb::object, nb::object, nb::tuple,
@@ -303,9 +346,7 @@ NB_MODULE(_native, module) {
            "y of one step, or None where x or out is not as it must be.")
       .def("read", &Stream::read, "A state's values to an address.")
       .def("write", &Stream::write, "A state's values from an address.");
-  module.def("multiply", &multiply, "c += aᵀ b over rows (outer), or c += a · packed weights.");
   module.def("apply", &apply, "out = f(x), for tests of one elementwise operation's error.");
-  module.def("pack", &pack, "Pack blocks of a matrix for the product kernel.");
   module.def(
       "fingerprint",
       [](std::size_t data, std::size_t bytes) {

@@ -17,24 +17,11 @@ namespace headgate {
 
 namespace {
 
-constexpr std::int64_t kPad = 64; // elements; a multiple of every tile's units
 constexpr std::int64_t kSecondLevelCache = 768 * 1024;
-
-std::int64_t padded(std::int64_t width) { return (width + kPad - 1) / kPad * kPad; }
+constexpr std::int64_t kWorthThreads = 400000; // multiply-adds that outweigh waking them
 
 template <class T> Span<T> span(const std::vector<T> &v) {
   return {v.data(), static_cast<std::uint32_t>(v.size())};
-}
-
-std::vector<Phase> views(std::vector<PhaseData> &list) {
-  std::vector<Phase> out;
-  for (PhaseData &p : list) {
-    for (std::size_t k = 0; k < p.products.size(); ++k)
-      p.products[k].slots = span(p.product_slots[k]);
-    out.push_back({p.width, p.vectors, p.tile_rows, span(p.early), span(p.zeroed), span(p.products),
-                   span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
-  }
-  return out;
 }
 
 // Memory of a calling thread that is kept between calls, so that a call allocates nothing.
@@ -45,12 +32,14 @@ public:
     used_ += (bytes + 127) / 128 * 128;
     return data_ == nullptr ? nullptr : static_cast<char *>(data_) + at;
   }
-  // Measure with `take` on an empty arena, then `reserve`, then take the same again.
+  // Measure with `take` after `clear`, then `reserve`, then take the same again.
   void reserve() {
     if (used_ > size_) {
       std::free(store_);
       store_ = std::aligned_alloc(128, (used_ + 127) / 128 * 128);
       size_ = store_ == nullptr ? 0 : used_;
+      if (store_ == nullptr)
+        throw std::bad_alloc();
     }
     used_ = 0;
     data_ = store_;
@@ -59,7 +48,6 @@ public:
     used_ = 0;
     data_ = nullptr;
   }
-  bool empty() const { return store_ == nullptr; }
   ~Arena() { std::free(store_); }
 
 private:
@@ -73,310 +61,458 @@ bool forked = false;
 [[maybe_unused]] const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 #endif
 
+// work(part) for each part, at the same time; false where there are not enough threads.
+template <class Work> bool on_threads(int threads, const Work &work) {
+  if (threads == 1) {
+    work(0);
+    return true;
+  }
+  bool enough = false;
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(threads)
+  {
+    if (omp_get_num_threads() == threads) { // else inside another parallel region, say
+      if (omp_get_thread_num() == 0)
+        enough = true;
+      work(omp_get_thread_num());
+    }
+  }
+#endif
+  return enough;
+}
+
 enum class Split { none, rows, units };
 
-Split choose_split(const Plan &plan, const Call &call, std::int64_t total_steps) {
-  if (call.threads < 2 || forked)
+Split choose_split(const Plan &plan, const Binding &binding, std::int64_t total_steps,
+                   int threads) {
+  if (threads < 2)
     return Split::none;
   const std::int64_t work = plan.depth_work();
-  if (work * total_steps < 400000)
+  if (work * total_steps < kWorthThreads)
     return Split::none;
-  const std::int64_t bytes = plan.weight_elements() * (call.is_double ? 8 : 4);
-  const bool rows_suffice = call.rows >= 2 * call.threads;
-  if (rows_suffice && (bytes <= kSecondLevelCache || call.rows >= 32 * call.threads))
+  const std::int64_t bytes = plan.weight_elements() * (binding.is_double ? 8 : 4);
+  const bool rows_suffice = binding.rows >= 2 * threads;
+  if (rows_suffice && (bytes <= kSecondLevelCache || binding.rows >= 32 * threads))
     return Split::rows;
-  const std::int64_t each_step = work * total_steps / std::max<std::int64_t>(call.steps, 1);
+  const std::int64_t each_step = work * total_steps / std::max<std::int64_t>(binding.steps, 1);
   if (each_step >= 30000)
     return Split::units;
   return rows_suffice ? Split::rows : Split::none;
 }
 
-struct Memory {
-  std::vector<std::vector<Place>> places; // by thread
-  std::vector<Share> shares;
-  std::vector<std::int64_t> rows, lengths;
-  std::vector<std::int64_t> starts; // where each thread's rows begin
-  Barrier barrier{};
+// One call, prepared.
+class Job {
+public:
+  void prepare(const Call &call, int threads) {
+    call_ = &call;
+    binding_ = call.binding;
+    size_ = binding_->is_double ? 8 : 4;
+    weights_.clear();
+    addresses_.clear();
+    for (const Packing &packing : binding_->packings) {
+      weights_.push_back(packed(packing, call.bases[packing.base], binding_->is_double, threads));
+      addresses_.push_back(weights_.back().get());
+    }
+    const std::int64_t rows = binding_->rows;
+    total_ = binding_->steps * rows;
+    if (call.lengths != nullptr)
+      total_ = std::accumulate(call.lengths, call.lengths + rows, std::int64_t{0});
+  }
+
+  std::int64_t work() const { return binding_->plan->depth_work() * total_; }
+  int threads() const { return threads_; }
+  Split split_for(int threads) const {
+    return choose_split(*binding_->plan, *binding_, total_, threads);
+  }
+
+  void split(Split how, int threads) {
+    split_ = how;
+    threads_ = how == Split::none ? 1 : threads;
+    barrier_.arrived = barrier_.generation = 0;
+    order_rows(how == Split::rows ? threads_ : 1);
+  }
+
+  // Lays out the memory of all threads; run twice, first to measure it.
+  void lay_out(Arena &arena);
+
+  void start();
+  void loop(const Kernels &kernels, int thread) const {
+    (binding_->is_double ? kernels.run_double
+                         : kernels.run_float)(shares_[static_cast<std::size_t>(thread)]);
+  }
+  void finish();
+  void multiply(const Kernels &kernels, Arena &arena, int threads);
+  void release() { weights_.clear(); }
+
+private:
+  char *address(const Found &f) const {
+    return f.base < 0 ? nullptr
+                      : static_cast<char *>(call_->bases[f.base]) +
+                            f.offset * static_cast<std::int64_t>(size_);
+  }
+  char *row(const Found &f, std::int64_t time, std::int64_t n) const {
+    return address(f) + (time * f.by_time + n * f.by_row) * static_cast<std::int64_t>(size_);
+  }
+  std::int64_t length(std::int64_t n) const {
+    return call_->lengths == nullptr ? binding_->steps : call_->lengths[n];
+  }
+  void order_rows(int dealt);
+  Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
+  void copy_states(bool into);
+  Rows matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) const;
+
+  const Call *call_ = nullptr;
+  const Binding *binding_ = nullptr;
+  std::size_t size_ = 4;
+  std::int64_t total_ = 0; // valid steps of all rows
+  Split split_ = Split::none;
+  int threads_ = 1;
+  std::vector<std::shared_ptr<const void>> weights_;
+  std::vector<const void *> addresses_;
+  std::vector<std::vector<Place>> places_; // by thread
+  std::vector<Share> shares_;
+  std::vector<std::int64_t> rows_, lengths_;
+  std::vector<std::int64_t> starts_; // where each thread's rows begin
+  Barrier barrier_{};
 };
 
-// Lays out the memory of all threads; run twice, first to measure it.
-void lay_out(Memory &m, Arena &arena, const Plan &plan, const Call &call, Split split,
-             int threads) {
-  const LoopPlan &view = plan.view();
-  const std::size_t size = call.is_double ? 8 : 4;
-  const bool by_rows = split == Split::rows;
-  const std::int64_t local_rows = by_rows ? (call.rows + threads - 1) / threads : call.rows;
+// Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
+// has its share of the long ones.
+void Job::order_rows(int dealt) {
+  const auto n = static_cast<std::size_t>(binding_->rows);
+  rows_.resize(n);
+  lengths_.resize(n);
+  starts_.assign(1, 0);
+  std::iota(rows_.begin(), rows_.end(), 0);
+  if (call_->lengths == nullptr) {
+    for (int t = 1; t <= dealt; ++t)
+      starts_.push_back(binding_->rows * t / dealt);
+  } else {
+    std::vector<std::int64_t> sorted(rows_);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+    rows_.clear();
+    for (int t = 0; t < dealt; ++t) {
+      for (auto r = static_cast<std::size_t>(t); r < n; r += static_cast<std::size_t>(dealt))
+        rows_.push_back(sorted[r]);
+      starts_.push_back(static_cast<std::int64_t>(rows_.size()));
+    }
+  }
+  for (std::size_t r = 0; r < n; ++r)
+    lengths_[r] = length(rows_[r]);
+}
+
+Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const {
+  const TensorSpec &spec = binding_->plan->view().tensors.data[tensor];
+  const Found &found = binding_->tensors[tensor].place;
+  const std::int64_t width = padded(spec.width);
+  char *base = address(found);
+  Place p{{base, base}, found.by_time, found.by_row, 0, 0, spec.width, 0};
+  const auto room = [&](std::int64_t elements) {
+    return arena.take(static_cast<std::size_t>(elements) * size_);
+  };
+  switch (spec.kind) {
+  case Kind::state:
+    p = {{room(binding_->rows * width), room(binding_->rows * width)},
+         0,
+         0,
+         0,
+         width,
+         spec.width,
+         0};
+    break;
+  case Kind::partial:
+    p.base[0] = p.base[1] = room(binding_->rows * spec.panels);
+    p.by_time = p.by_row = 0;
+    p.by_position = p.panels = spec.panels;
+    break;
+  case Kind::row:
+    if (base == nullptr) {
+      p.base[0] = p.base[1] = room(binding_->rows * width);
+      p.by_row = 0;
+      p.by_position = width;
+    }
+    break;
+  case Kind::chunk:
+    p.base[0] = p.base[1] = room(chunk_rows * width);
+    p.by_time = p.by_row = 0;
+    p.by_chunk = width;
+    break;
+  case Kind::chunk_partial:
+    p.base[0] = p.base[1] = room(chunk_rows * spec.panels);
+    p.by_time = p.by_row = 0;
+    p.by_chunk = p.panels = spec.panels;
+    break;
+  case Kind::step:
+  case Kind::vector:
+    break;
+  }
+  return p;
+}
+
+void Job::lay_out(Arena &arena) {
+  const LoopPlan &view = binding_->plan->view();
+  const bool by_rows = split_ == Split::rows;
+  const std::int64_t local_rows =
+      by_rows ? (binding_->rows + threads_ - 1) / threads_ : binding_->rows;
   const std::int64_t chunk_steps =
       view.before.size == 0
           ? 16
           : std::clamp<std::int64_t>(96 / std::max<std::int64_t>(local_rows, 1), 1, 64);
   const std::int64_t chunk_rows = chunk_steps * local_rows;
-  m.places.assign(static_cast<std::size_t>(threads), std::vector<Place>(view.tensors.size));
+  places_.resize(static_cast<std::size_t>(threads_));
+  shares_.resize(static_cast<std::size_t>(threads_));
+  for (auto &mine : places_)
+    mine.resize(view.tensors.size);
   for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
-    const TensorSpec &spec = view.tensors.data[k];
-    const Argument &given = call.arguments[k];
-    const std::int64_t width = padded(spec.width);
-    Place place{spec.kind, spec.width, given.base, nullptr, given.step_stride, given.row_stride};
-    const auto shared = [&](std::int64_t elements) {
-      return arena.take(static_cast<std::size_t>(elements) * size);
-    };
-    if (spec.kind == Kind::state) {
-      place.base = shared(call.rows * width);
-      place.other = shared(call.rows * width);
-      place.row_stride = width;
-    } else if (spec.kind == Kind::partial) {
-      place.base = shared(call.rows * spec.panels);
-      place.step_stride = place.row_stride = spec.panels;
-    } else if (spec.kind == Kind::row && given.base == nullptr) {
-      place.base = shared(call.rows * width);
-      place.row_stride = width;
-    }
-    const bool chunk = spec.kind == Kind::chunk || spec.kind == Kind::chunk_partial;
-    if (chunk) {
-      place.row_stride = spec.kind == Kind::chunk ? width : spec.panels;
-      place.step_stride = spec.panels;
-      if (!by_rows)
-        place.base = shared(chunk_rows * place.row_stride);
-    }
-    for (auto &mine : m.places) {
-      if (chunk && by_rows)
-        place.base = shared(chunk_rows * place.row_stride);
-      mine[k] = place;
+    const Kind kind = view.tensors.data[k].kind;
+    const bool own = by_rows && (kind == Kind::chunk || kind == Kind::chunk_partial);
+    Place place = place_of(k, arena, chunk_rows);
+    for (std::size_t t = 0; t < places_.size(); ++t) {
+      if (own && t > 0)
+        place = place_of(k, arena, chunk_rows);
+      Place &mine = places_[t][k] = place;
+      const std::int64_t skipped =
+          by_rows ? starts_[t] * place.by_position * static_cast<std::int64_t>(size_) : 0;
+      for (void *&base : mine.base) { // positions count from the thread's first row
+        if (base != nullptr)
+          base = static_cast<char *>(base) + skipped;
+      }
     }
   }
-  m.shares.clear();
-  for (int t = 0; t < threads; ++t) {
-    Share s{};
+  const auto numbers = [&](std::int64_t count) {
+    return static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(count) * 8));
+  };
+  for (int t = 0; t < threads_; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const std::int64_t first = by_rows ? starts_[at] : 0;
+    const std::int64_t last = by_rows ? starts_[at + 1] : binding_->rows;
+    Share &s = shares_[at] = Share{};
     s.plan = &view;
-    s.places = m.places[static_cast<std::size_t>(t)].data();
-    s.weights = call.weights;
-    const std::int64_t first = by_rows ? m.starts[static_cast<std::size_t>(t)] : 0;
-    const std::int64_t last = by_rows ? m.starts[static_cast<std::size_t>(t) + 1] : call.rows;
-    s.rows = m.rows.data() + first;
-    s.lengths = m.lengths.data() + first;
+    s.places = places_[at].data();
+    s.weights = addresses_.data();
+    s.rows = rows_.data() + first;
+    s.lengths = lengths_.data() + first;
     s.row_count = last - first;
     s.steps = s.row_count == 0 ? 0 : s.lengths[0];
     s.chunk_steps = chunk_steps;
-    s.reverse = call.reverse;
-    s.time = static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(chunk_rows) * 8));
-    s.row = static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(chunk_rows) * 8));
-    s.chunk_start =
-        static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(chunk_steps) * 8));
-    s.slots = arena.take(static_cast<std::size_t>(view.slots) * view.slot_size * size);
+    s.reverse = binding_->reverse;
+    s.time = numbers(chunk_rows);
+    s.row = numbers(chunk_rows);
+    s.step = numbers(chunk_rows);
+    s.chunk_start = numbers(chunk_steps);
+    s.slots = arena.take(slots_bytes(view, size_));
+    s.seed = call_->seed;
+    s.streams = call_->streams;
     s.part = by_rows ? 0 : t;
-    s.parts = by_rows ? 1 : threads;
-    s.barrier = split == Split::units ? &m.barrier : nullptr;
-    m.shares.push_back(s);
+    s.parts = by_rows ? 1 : threads_;
+    s.barrier = split_ == Split::units ? &barrier_ : nullptr;
   }
 }
 
-// Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
-// has its share of the long ones.
-void order_rows(Memory &m, const Call &call, int dealt) {
-  const auto n = static_cast<std::size_t>(call.rows);
-  std::vector<std::int64_t> sorted(n);
-  std::iota(sorted.begin(), sorted.end(), 0);
-  const auto length = [&](std::int64_t r) {
-    return call.lengths == nullptr ? call.steps : call.lengths[r];
+// States from their initial values, or to their final ones.
+void Job::copy_states(bool into) {
+  const LoopPlan &view = binding_->plan->view();
+  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
+    if (view.tensors.data[k].kind != Kind::state)
+      continue;
+    const Bound &bound = binding_->tensors[k];
+    for (std::size_t t = 0; t + 1 < starts_.size(); ++t) {
+      const Place &place = places_[t][k];
+      const std::size_t bytes = place.width * size_;
+      for (std::int64_t i = starts_[t]; i < starts_[t + 1]; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const bool second = into == view.backward && (lengths_[at] & 1);
+        char *here = static_cast<char *>(place.base[second]) +
+                     static_cast<std::size_t>((i - starts_[t]) * place.by_position) * size_;
+        const Found outside{into ? bound.place.base : bound.final, 0, 0, place.width};
+        char *there = row(outside, 0, rows_[at]);
+        std::memcpy(into ? here : there, into ? there : here, bytes);
+      }
+    }
+  }
+}
+
+void Job::start() {
+  copy_states(true);
+  for (const History &h : binding_->histories) {
+    const Found start{h.start, 0, 0, h.width};
+    for (std::int64_t n = 0; n < binding_->rows; ++n) {
+      std::memcpy(row(h.place, binding_->reverse ? binding_->steps : 0, n), row(start, 0, n),
+                  static_cast<std::size_t>(h.width) * size_);
+    }
+  }
+}
+
+void Job::finish() {
+  copy_states(false);
+  for (const History &h : binding_->histories) {
+    const Found final{h.final, 0, 0, h.width};
+    for (std::int64_t n = 0; n < binding_->rows; ++n) {
+      std::memcpy(row(final, 0, n), row(h.place, binding_->reverse ? 0 : length(n), n),
+                  static_cast<std::size_t>(h.width) * size_);
+    }
+  }
+  if (call_->lengths == nullptr)
+    return;
+  for (const Tail &tail : binding_->tails) {
+    for (std::int64_t t = 0; t < binding_->steps; ++t) {
+      for (std::int64_t n = 0; n < binding_->rows; ++n) {
+        if (t >= length(n))
+          std::memset(row(tail.place, t, n), 0, static_cast<std::size_t>(tail.width) * size_);
+      }
+    }
+  }
+}
+
+// A tensor (T, N, width) as a matrix whose rows are its valid steps, in order of time.
+Rows Job::matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) const {
+  const std::int64_t T = binding_->steps, N = binding_->rows;
+  if (call_->lengths == nullptr && (T == 1 || N == 1 || f.by_time == N * f.by_row))
+    return {address(f), N == 1 ? f.by_time : f.by_row, nullptr};
+  std::vector<std::int64_t> &list = lists.emplace_back();
+  list.reserve(static_cast<std::size_t>(total_));
+  for (std::int64_t t = 0; t < T; ++t) {
+    for (std::int64_t n = 0; n < N; ++n) {
+      if (t < length(n))
+        list.push_back(t * f.by_time + n * f.by_row);
+    }
+  }
+  return {address(f), 0, list.data()};
+}
+
+void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
+  std::vector<std::vector<std::int64_t>> lists;
+  lists.reserve(3 * (binding_->outers.size() + binding_->throughs.size()) + 64);
+  std::vector<std::vector<Outer>> products;
+  std::vector<std::vector<Through>> segments;
+  std::vector<OuterJob> outers;
+  std::vector<ThroughJob> throughs;
+  products.reserve(binding_->outers.size());
+  segments.reserve(binding_->throughs.size());
+  std::size_t scratch = 0;
+  for (const OuterData &given : binding_->outers) {
+    std::vector<Outer> &list = products.emplace_back();
+    for (const OuterTerm &term : given.products)
+      list.push_back({matrix(term.b, lists), address(term.c), term.c_stride, term.width, term.add});
+    outers.push_back({matrix(given.a, lists), total_, given.height, span(list), address(given.sums),
+                      given.add_sums});
+    scratch = std::max(scratch, kernels.outer_scratch(outers.back(), threads));
+  }
+  for (const ThroughData &given : binding_->throughs) {
+    std::vector<Through> &list = segments.emplace_back();
+    for (const ThroughTerm &term : given.segments) {
+      const auto at = static_cast<std::size_t>(term.packing);
+      list.push_back({matrix(term.a, lists), addresses_[at], binding_->packings[at].depth});
+    }
+    throughs.push_back(
+        {span(list), matrix(given.c, lists), total_, given.width, given.vectors, given.add});
+  }
+  const auto each = [&](int part, int parts, void *memory) {
+    for (const OuterJob &job : outers) {
+      (binding_->is_double ? kernels.outer_double : kernels.outer_float)(job, part, parts, memory);
+    }
+    for (const ThroughJob &job : throughs)
+      (binding_->is_double ? kernels.through_double : kernels.through_float)(job, part, parts);
   };
-  if (call.lengths != nullptr) {
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
-  }
-  m.rows.clear();
-  m.starts.assign(1, 0);
-  for (int t = 0; t < dealt; ++t) {
-    if (call.lengths == nullptr) {
-      const std::int64_t end = call.rows * (t + 1) / dealt;
-      for (auto r = static_cast<std::int64_t>(m.rows.size()); r < end; ++r)
-        m.rows.push_back(r);
-      m.starts.push_back(end);
-      continue;
-    }
-    for (auto r = static_cast<std::size_t>(t); r < n; r += static_cast<std::size_t>(dealt)) {
-      m.rows.push_back(sorted[r]);
-    }
-    m.starts.push_back(static_cast<std::int64_t>(m.rows.size()));
-  }
-  m.lengths.clear();
-  for (std::int64_t r : m.rows)
-    m.lengths.push_back(length(r));
-}
-
-void start_states(const Memory &m, const Plan &plan, const Call &call) {
-  const std::size_t size = call.is_double ? 8 : 4;
-  const LoopPlan &view = plan.view();
-  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
-    if (view.tensors.data[k].kind != Kind::state)
-      continue;
-    const Place &place = m.places[0][k];
-    const std::size_t bytes = place.width * size;
-    for (std::size_t i = 0; i < m.rows.size(); ++i) {
-      const bool second = view.backward && (m.lengths[i] & 1);
-      char *to = static_cast<char *>(second ? place.other : place.base);
-      const std::int64_t row = m.rows[i];
-      std::memcpy(to + static_cast<std::size_t>(row * place.row_stride) * size,
-                  static_cast<const char *>(call.arguments[k].base) +
-                      static_cast<std::size_t>(row) * bytes,
-                  bytes);
-    }
-  }
-}
-
-void finish_states(const Memory &m, const Plan &plan, const Call &call) {
-  const std::size_t size = call.is_double ? 8 : 4;
-  const LoopPlan &view = plan.view();
-  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
-    if (view.tensors.data[k].kind != Kind::state)
-      continue;
-    const Place &place = m.places[0][k];
-    const std::size_t bytes = place.width * size;
-    for (std::size_t i = 0; i < m.rows.size(); ++i) {
-      const bool second = !view.backward && (m.lengths[i] & 1);
-      const char *from = static_cast<const char *>(second ? place.other : place.base);
-      const std::int64_t row = m.rows[i];
-      std::memcpy(static_cast<char *>(call.arguments[k].out) +
-                      static_cast<std::size_t>(row) * bytes,
-                  from + static_cast<std::size_t>(row * place.row_stride) * size, bytes);
-    }
+  scratch = (scratch + 127) / 128 * 128;
+  arena.clear();
+  arena.take(scratch * static_cast<std::size_t>(threads));
+  arena.reserve();
+  char *memory = static_cast<char *>(arena.take(scratch * static_cast<std::size_t>(threads)));
+  const bool done = on_threads(threads, [&](int part) {
+    each(part, threads, memory + scratch * static_cast<std::size_t>(part));
+  });
+  if (!done) {
+    for (int part = 0; part < threads; ++part)
+      each(part, threads, memory);
   }
 }
 
 } // namespace
+
+std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
+  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + sizeof(void *));
+}
 
 Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,
            std::vector<PhaseData> loop, std::vector<Constant> constants, std::uint32_t slots,
            std::uint32_t slot_size, bool backward)
     : tensors_(std::move(tensors)), before_(std::move(before)), loop_(std::move(loop)),
       constants_(std::move(constants)) {
-  before_view_ = views(before_);
-  loop_view_ = views(loop_);
+  look_at(before_, before_view_, before_products_);
+  look_at(loop_, loop_view_, loop_products_);
   view_ = {span(tensors_), span(before_view_), span(loop_view_), span(constants_),
            slots,          slot_size,          backward};
-  for (const auto *list : {&before_, &loop_}) {
-    for (const PhaseData &phase : *list) {
-      for (std::size_t k = 0; k < phase.products.size(); ++k) {
-        const std::int64_t n = std::int64_t(phase.products[k].depth) * phase.width *
-                               static_cast<std::int64_t>(phase.product_slots[k].size());
-        work_ += n;
-        elements_ += n;
-      }
-      work_ += static_cast<std::int64_t>(phase.instructions.size()) * phase.width * 4;
+}
+
+void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &views,
+                   std::vector<std::vector<Product>> &products) {
+  products.reserve(phases.size());
+  for (const PhaseData &p : phases) {
+    std::vector<Product> &list = products.emplace_back();
+    std::uint32_t weight = 0;
+    for (const ProductData &product : p.products) {
+      list.push_back({span(product.segments), span(product.slots), span(product.starts)});
+      for (const Segment &segment : product.segments)
+        weight += segment.depth * static_cast<std::uint32_t>(product.slots.size());
     }
+    views.push_back({p.width, p.vectors, p.tile_rows, weight, span(list), span(p.masks),
+                     span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
+    elements_ += std::int64_t(weight) * p.width;
+    work_ += std::int64_t(weight) * p.width;
+    work_ += static_cast<std::int64_t>(p.instructions.size()) * p.width * 4;
   }
 }
 
-void run(const Kernels &kernels, const Plan &plan, const Call &call) {
-  static thread_local Arena arena;
-  static thread_local Memory memory;
-  std::int64_t total = call.steps * call.rows;
-  if (call.lengths != nullptr)
-    total = std::accumulate(call.lengths, call.lengths + call.rows, std::int64_t{0});
-  const Split split = choose_split(plan, call, total);
-  const int threads = split == Split::none ? 1 : call.threads;
-  memory.barrier.arrived = memory.barrier.generation = 0;
-  order_rows(memory, call, split == Split::rows ? threads : 1);
-  arena.clear();
-  lay_out(memory, arena, plan, call, split, threads);
-  arena.reserve();
-  lay_out(memory, arena, plan, call, split, threads);
-  start_states(memory, plan, call);
-  const auto work = call.is_double ? kernels.run_double : kernels.run_float;
-  if (threads == 1) {
-    work(memory.shares[0]);
-  } else {
-    const Share *shares = memory.shares.data();
-    bool enough = false;
-#if defined(_OPENMP)
-#pragma omp parallel num_threads(threads)
-    {
-      if (omp_get_num_threads() == threads) {
-        if (omp_get_thread_num() == 0)
-          enough = true;
-        work(shares[omp_get_thread_num()]);
-      }
-    }
-#endif
-    if (!enough) { // inside another parallel region, say: alone then
-      Call alone = call;
-      alone.threads = 1;
-      return run(kernels, plan, alone);
-    }
-  }
-  finish_states(memory, plan, call);
-}
-
-void multiply(const Kernels &kernels, const Matrices &job, bool outer, bool is_double,
-              int threads) {
-  const auto work = outer ? (is_double ? kernels.outer_double : kernels.outer_float)
-                          : (is_double ? kernels.packed_double : kernels.packed_float);
-  if (forked || job.count * job.height * job.width < 400000)
+void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads) {
+  static thread_local Arena own_arena;
+  static thread_local std::vector<Job> own_jobs;
+  Arena &arena = own_arena; // this thread's, wherever the work below runs
+  std::vector<Job> &jobs = own_jobs;
+  if (forked)
     threads = 1;
-  if (threads == 1)
-    return work(job, 0, 1);
-#if defined(_OPENMP)
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int t = 0; t < threads; ++t)
-    work(job, t, threads);
-#else
-  work(job, 0, 1);
-#endif
-}
-
-template <class T>
-void pack(const T *source, const std::vector<std::int64_t> &offsets, std::int64_t width,
-          std::int64_t depth, std::int64_t unit_stride, std::int64_t depth_stride,
-          std::int64_t unit_block, T *out) {
-  for (std::int64_t first = 0; first < width; first += unit_block) {
-    const std::int64_t valid = std::min(unit_block, width - first);
-    const std::int64_t blocks = static_cast<std::int64_t>(offsets.size());
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      const T *from = source + offsets[static_cast<std::size_t>(b)] + first * unit_stride;
-      T *to = out + b * unit_block;
-      const std::int64_t stride = blocks * unit_block;
-      if (unit_stride == 1) {
-        for (std::int64_t k = 0; k < depth; ++k) {
-          std::copy(from + k * depth_stride, from + k * depth_stride + valid, to + k * stride);
-          std::fill(to + k * stride + valid, to + k * stride + unit_block, T(0));
-        }
-      } else {
-        for (std::int64_t k0 = 0; k0 < depth; k0 += 16) {
-          const std::int64_t k1 = std::min(depth, k0 + 16);
-          for (std::int64_t u = 0; u < unit_block; ++u) {
-            for (std::int64_t k = k0; k < k1; ++k) {
-              to[k * stride + u] = u < valid ? from[u * unit_stride + k * depth_stride] : T(0);
-            }
-          }
-        }
-      }
-    }
-    out += depth * blocks * unit_block;
+  if (jobs.size() < count)
+    jobs.resize(count);
+  bool apart = count > 1 && threads >= static_cast<int>(count);
+  for (std::size_t k = 0; k < count; ++k) {
+    jobs[k].prepare(calls[k], threads);
+    apart = apart && jobs[k].split_for(threads) != Split::rows && jobs[k].work() >= kWorthThreads;
   }
-}
-
-template void pack<float>(const float *, const std::vector<std::int64_t> &, std::int64_t,
-                          std::int64_t, std::int64_t, std::int64_t, std::int64_t, float *);
-template void pack<double>(const double *, const std::vector<std::int64_t> &, std::int64_t,
-                           std::int64_t, std::int64_t, std::int64_t, std::int64_t, double *);
-
-std::uint64_t fingerprint(const void *data, std::size_t bytes) {
-  const char *p = static_cast<const char *>(data);
-  std::uint64_t lanes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-  std::size_t at = 0;
-  for (; at + 64 <= bytes; at += 64) {
-    for (std::size_t k = 0; k < 8; ++k) {
-      std::uint64_t word;
-      std::memcpy(&word, p + at + 8 * k, 8);
-      lanes[k] = (lanes[k] ^ word) * 0x9E3779B97F4A7C15u;
-      lanes[k] ^= lanes[k] >> 29;
+  // Each call on threads of its own, or one call after another on all of them.
+  const int each = apart ? threads / static_cast<int>(count) : threads;
+  for (std::size_t first = 0; first < count;) {
+    const std::size_t last = apart ? count : first + 1;
+    int used = 0;
+    for (std::size_t k = first; k < last; ++k) {
+      jobs[k].split(jobs[k].split_for(each), each);
+      used += jobs[k].threads();
     }
+    arena.clear();
+    for (std::size_t k = first; k < last; ++k)
+      jobs[k].lay_out(arena);
+    arena.reserve();
+    for (std::size_t k = first; k < last; ++k) {
+      jobs[k].lay_out(arena);
+      jobs[k].start();
+    }
+    const bool done = on_threads(used, [&](int thread) {
+      std::size_t k = first;
+      while (thread >= jobs[k].threads())
+        thread -= jobs[k++].threads();
+      jobs[k].loop(kernels, thread);
+    });
+    if (!done)
+      return run(kernels, calls, count, 1);
+    for (std::size_t k = first; k < last; ++k)
+      jobs[k].finish();
+    first = last;
   }
-  std::uint64_t hash = bytes;
-  for (; at < bytes; ++at)
-    hash = (hash ^ static_cast<unsigned char>(p[at])) * 0x100000001B3u;
-  for (std::uint64_t lane : lanes)
-    hash = (hash ^ lane ^ (lane >> 31)) * 0xBF58476D1CE4E5B9u;
-  return hash ^ (hash >> 32);
+  for (std::size_t k = 0; k < count; ++k) {
+    if (!calls[k].binding->outers.empty() || !calls[k].binding->throughs.empty())
+      jobs[k].multiply(kernels, arena, jobs[k].work() < kWorthThreads ? 1 : threads);
+    jobs[k].release();
+  }
 }
 
 std::vector<const Kernels *> available_kernels() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,12 +12,21 @@
 
 namespace headgate {
 
+constexpr std::int64_t kPad = 64; // elements; a multiple of every tile's units
+
+inline std::int64_t padded(std::int64_t width) { return (width + kPad - 1) / kPad * kPad; }
+
+struct ProductData {
+  std::vector<Segment> segments;
+  std::vector<std::uint16_t> slots;
+  std::vector<std::int32_t> starts;
+};
+
 struct PhaseData {
   std::uint32_t width = 0, vectors = 1, tile_rows = 1;
-  std::vector<Access> early, loads, stores, sums;
-  std::vector<std::uint16_t> zeroed;
-  std::vector<Product> products; // their slots lie in product_slots
-  std::vector<std::vector<std::uint16_t>> product_slots;
+  std::vector<ProductData> products;
+  std::vector<Mask> masks;
+  std::vector<Access> loads, stores, sums;
   std::vector<Instruction> instructions;
 };
 
@@ -34,47 +44,116 @@ public:
   std::int64_t weight_elements() const { return elements_; } // read each step
 
 private:
+  void look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &views,
+               std::vector<std::vector<Product>> &products);
+
   std::vector<TensorSpec> tensors_;
   std::vector<PhaseData> before_, loop_;
+  std::vector<std::vector<Product>> before_products_, loop_products_;
   std::vector<Phase> before_view_, loop_view_;
   std::vector<Constant> constants_;
   LoopPlan view_{};
   std::int64_t work_ = 0, elements_ = 0;
 };
 
-// One tensor of a call. Strides count elements. A state's `base` is its initial value and `out`
-// receives its final one, both (N, width) contiguous. Kinds chunk, partial and row without a base
-// are scratch, allocated inside and not cleared.
-struct Argument {
-  void *base, *out;
-  std::int64_t step_stride, row_stride;
+// A tensor of a call is found by the number of its memory among the call's bases and an offset in
+// elements. Base -1: none.
+struct Found {
+  int base = -1;
+  std::int64_t offset = 0, by_time = 0, by_row = 0;
+};
+
+// One tensor of a plan. A state is found (N, width) contiguous, and its final value goes to base
+// `final`. Kinds chunk, partial, chunk_partial, and row without a base, are scratch, allocated
+// inside and not cleared.
+struct Bound {
+  Found place;
+  int final = -1;
+};
+
+// The T + 1 values of a state in order of time. Written before the loop: the first, from base
+// `start` (N, width); read after it: each row's last, to base `final`.
+struct History {
+  Found place; // of time 0
+  std::int64_t width;
+  int start, final;
+};
+
+// A tensor (T, N, width) that is zero past each row's end.
+struct Tail {
+  Found place;
+  std::int64_t width;
+};
+
+// How a matrix is packed into (panel, depth, block, unit): element (block, unit, k) is read at
+// base + offsets[block] + unit * unit_stride + k * depth_stride; units past `width` are zero.
+struct Packing {
+  int base;
+  std::int64_t elements; // that the base has: all are looked at to notice a change
+  std::vector<std::int64_t> offsets;
+  std::int64_t width, depth, unit_stride, depth_stride, unit_block;
+};
+
+// Products over all steps after the loop; a tensor (T, N, width) counts as a matrix (T · N, width).
+struct OuterTerm {
+  Found b, c;
+  std::int64_t c_stride, width;
+  bool add;
+};
+
+struct OuterData {
+  Found a;
+  std::int64_t height;
+  std::vector<OuterTerm> products;
+  Found sums;
+  bool add_sums;
+};
+
+struct ThroughTerm {
+  Found a;
+  int packing;
+};
+
+struct ThroughData {
+  std::vector<ThroughTerm> segments;
+  Found c;
+  std::int64_t width, vectors;
+  bool add;
+};
+
+// A plan for given numbers of steps and rows. The plan's weights are the first packings.
+struct Binding {
+  std::shared_ptr<const Plan> plan;
+  bool is_double, reverse;
+  std::int64_t steps, rows;
+  std::vector<Bound> tensors;
+  std::vector<History> histories;
+  std::vector<Tail> tails;
+  std::vector<Packing> packings;
+  std::vector<OuterData> outers;
+  std::vector<ThroughData> throughs;
 };
 
 struct Call {
-  std::int64_t steps, rows;
+  const Binding *binding;
+  void *const *bases;
   const std::int64_t *lengths; // (rows), 0 … steps; null where every row has all steps
-  bool reverse;                // a row's step s is at time length - 1 - s
-  int threads;                 // at most
-  bool is_double;
-  const Argument *arguments;  // one for each tensor of the plan
-  const void *const *weights; // packed
+  std::uint64_t seed;          // of masks
+  const std::uint32_t *streams;
 };
 
-void run(const Kernels &kernels, const Plan &plan, const Call &call);
+// Runs calls that do not depend on each other; their order of sums does not depend on `threads`.
+void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads);
 
-// Runs `outer` or `packed` (see Matrices) on threads; each element of c is one thread's.
-void multiply(const Kernels &kernels, const Matrices &job, bool outer, bool is_double, int threads);
-
-// Packs blocks of a matrix into (panel, depth, block, unit): element (block, unit, k) is read at
-// source[offsets[block] + unit * unit_stride + k * depth_stride]; units past `width` are zero.
-// out: panels * depth * blocks * unit_block elements, every one written; may not overlap source.
-template <class T>
-void pack(const T *source, const std::vector<std::int64_t> &offsets, std::int64_t width,
-          std::int64_t depth, std::int64_t unit_stride, std::int64_t depth_stride,
-          std::int64_t unit_block, T *out);
+// Packed weights, kept until the bits they were made from change. Throws std::bad_alloc.
+std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, bool is_double,
+                                   int threads);
 
 // A number that changes when any bit of the memory changes (with probability 1 - 2^-64).
 std::uint64_t fingerprint(const void *data, std::size_t bytes);
+
+// Bytes of the slots of one thread, and of the table that says where each lies.
+std::size_t slots_bytes(const LoopPlan &view, std::size_t size);
 
 // The builds that this machine can run, best first.
 std::vector<const Kernels *> available_kernels();

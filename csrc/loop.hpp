@@ -4,8 +4,8 @@
 #include <cstdint>
 
 // The time loop of a Plan: phases of grouped matrix products and elementwise instructions, run on
-// tiles of a few rows and a block of units while they are hot in cache. Knows neither Python nor
-// torch, and nothing here is specific to a cell.
+// blocks of a few rows and units while they are hot in cache. Knows neither Python nor torch, and
+// nothing here is specific to a cell.
 //
 // Everything in this header is plain data, shared by the builds for each instruction set.
 
@@ -40,8 +40,8 @@ enum class Op : std::uint8_t {
 
 // How the address of row n at time t is found in a tensor.
 enum class Kind : std::uint8_t {
-  step,          // (T, N, width): base + t * step_stride + n * row_stride
-  row,           // (N, width): base + n * row_stride
+  step,          // (T, N, width), given with its strides
+  row,           // (N, width): the same at every step; scratch of the loop where none is given
   vector,        // (width): the same for every row
   state,         // two (N, width) buffers that alternate: one is read, the other written
   chunk,         // (rows of a chunk of steps, width): scratch of one thread
@@ -61,25 +61,45 @@ struct Instruction {
 };
 
 // A tensor's values into a slot, or back. Of width 1: one number a row, which fills the block when
-// read and is taken from the first unit when written.
+// read and is taken from the first unit when written. A slot of nobody else may be the tensor's
+// own memory.
 struct Access {
   std::uint16_t slot, tensor;
+  bool alone;
 };
 
-// slots[k] += (block k's weights) · operand. The packed weights are (panel, depth, block, unit).
-struct Product {
+// A slot of zeros and ones drawn at random: `hit` with the probability `rate`, else `miss`. The
+// draw depends on the number of the mask in the call, row, step (where `stepped`) and unit alone.
+struct Mask {
+  std::uint16_t slot, number;
+  bool stepped;
+  double rate, hit, miss;
+};
+
+// One operand's part of a product. The packed weights are (panel, depth, block, unit).
+struct Segment {
   std::uint16_t operand, weight;
   std::uint32_t depth;
+};
+
+constexpr std::int32_t kFromZero = -1, kFromSlot = -2;
+constexpr std::uint32_t kMaxSegments = 4;
+
+// slots[k] = starts[k] + Σ over segments (block k's weights) · operand, in order of segments and
+// depth. A start is the number of a tensor, kFromZero or kFromSlot.
+struct Product {
+  Span<Segment> segments;
   Span<std::uint16_t> slots;
+  Span<std::int32_t> starts;
 };
 
 struct Phase {
   std::uint32_t width;   // units
-  std::uint32_t vectors; // vectors of units that a tile spans
+  std::uint32_t vectors; // vectors of units in a panel
   std::uint32_t tile_rows;
-  Span<Access> early;         // read before the products
-  Span<std::uint16_t> zeroed; // slots that products add to from zero
+  std::uint32_t weight; // numbers of packed weights for each unit
   Span<Product> products;
+  Span<Mask> masks;
   Span<Access> loads;
   Span<Instruction> instructions;
   Span<Access> stores;
@@ -108,13 +128,20 @@ struct LoopPlan {
   bool backward;           // steps run from the last to the first
 };
 
-// One tensor as one thread addresses it; strides count elements. `other` is a state's second
-// buffer; the step stride of kind partial is its number of panels.
+// One tensor as one thread addresses it: the row at position p of those active in a step, which is
+// row n at time t and the c-th of a chunk of steps, lies at
+//   base + t * by_time + n * by_row + c * by_chunk + p * by_position    (elements)
+// A state has two bases, which alternate from step to step.
 struct Place {
-  Kind kind;
+  void *base[2];
+  std::int64_t by_time, by_row, by_chunk, by_position;
   std::uint32_t width;
-  void *base, *other;
-  std::int64_t step_stride, row_stride;
+  std::uint32_t panels; // of kind partial and chunk_partial; else 0
+};
+
+struct Barrier {
+  alignas(64) std::int32_t arrived;
+  alignas(64) std::int32_t generation;
 };
 
 // One thread's share: its rows, longest first, and its memory.
@@ -126,46 +153,68 @@ struct Share {
   const std::int64_t *lengths;
   std::int64_t row_count;
   std::int64_t steps, chunk_steps;
-  bool reverse;              // a row's step s is at time length - 1 - s
-  std::int64_t *time, *row;  // (chunk_steps * row_count), scratch
-  std::int64_t *chunk_start; // (chunk_steps), scratch
+  bool reverse;                    // a row's step s is at time length - 1 - s
+  std::int64_t *time, *row, *step; // (chunk_steps * row_count), scratch
+  std::int64_t *chunk_start;       // (chunk_steps), scratch
   void *slots;
-  int part, parts;         // this thread's part of the units, where those are split
-  struct Barrier *barrier; // null where rows are split
+  std::uint64_t seed;           // of masks
+  const std::uint32_t *streams; // one for each mask
+  int part, parts;              // this thread's part of the units, where those are split
+  Barrier *barrier;             // null where rows are split
 };
 
-struct Barrier {
-  alignas(64) std::int32_t arrived;
-  alignas(64) std::int32_t generation;
+// A matrix whose row k lies at base + (at == null ? k * stride : at[k])    (elements)
+struct Rows {
+  const void *base;
+  std::int64_t stride;
+  const std::int64_t *at;
 };
 
-// Products over all steps at once, after the loop. Matrices are row-major with a row stride; `rows`
-// lists the K (outer) or M (packed) rows that count, null for all of them in order.
-//
-// outer:  c[j, i] += Σ_k a[k, j] · b[k, i]          (J × I), in order of k
-// packed: c[m, i] += Σ_k a[m, k] · weights(k, i)     (M × width), weights packed with one block
-struct Matrices {
-  const void *a, *b;
+// c[j, i] = Σ_k a[k, j] · b[k, i], in order of k: J × I. `add`: to what c holds.
+struct Outer {
+  Rows b;
   void *c;
-  std::int64_t a_stride, b_stride, c_stride;
-  const std::int64_t *rows;
-  std::int64_t count;         // K of outer, M of packed
-  std::int64_t total;         // rows that b has in memory (outer)
-  std::int64_t height, width; // outer: J and I; packed: depth and width
-  std::int64_t vectors;       // packed: vectors of a panel
+  std::int64_t c_stride, width; // width: I
+  bool add;
 };
 
-// One instruction set's build of the loop.
+// Several such products with one a, and the sums of a over k. The order of c's sums and their bits
+// do not depend on how the work is shared among threads.
+struct OuterJob {
+  Rows a;
+  std::int64_t count, height; // K, J
+  Span<Outer> products;
+  void *sums; // (J), or null
+  bool add_sums;
+};
+
+// c[m, i] = Σ over segments Σ_k a_s[m, k] · weights_s(k, i), weights packed with one block.
+struct Through {
+  Rows a;
+  const void *weights;
+  std::int64_t depth;
+};
+
+struct ThroughJob {
+  Span<Through> segments; // at most kMaxSegments
+  Rows c;                 // written
+  std::int64_t count, width, vectors;
+  bool add;
+};
+
+// One instruction set's build of the loop. Bytes of scratch that a thread needs for an OuterJob are
+// told by outer_scratch.
 struct Kernels {
   const char *name;
   int bytes;       // of a vector
   int max_vectors; // that a product's tile spans
   void (*run_float)(const Share &);
   void (*run_double)(const Share &);
-  void (*outer_float)(const Matrices &, int part, int parts);
-  void (*outer_double)(const Matrices &, int part, int parts);
-  void (*packed_float)(const Matrices &, int part, int parts);
-  void (*packed_double)(const Matrices &, int part, int parts);
+  void (*outer_float)(const OuterJob &, int part, int parts, void *scratch);
+  void (*outer_double)(const OuterJob &, int part, int parts, void *scratch);
+  std::size_t (*outer_scratch)(const OuterJob &, int parts);
+  void (*through_float)(const ThroughJob &, int part, int parts);
+  void (*through_double)(const ThroughJob &, int part, int parts);
   // out[k] = f(x[k]); count a multiple of the lanes. For tests of the functions' error.
   void (*apply_float)(Op, const float *x, float *out, std::size_t count);
   void (*apply_double)(Op, const double *x, double *out, std::size_t count);

@@ -13,8 +13,8 @@
 
 namespace headgate::HEADGATE_ISA {
 
-constexpr int kMaxVectors = kBytes == 64 ? 4 : 2;
-constexpr int kMaxRows = 8;
+#include "masks.inl"
+#include "tile.inl"
 
 // Denormal numbers count as zero while one of these lives.
 struct FlushDenormals {
@@ -49,62 +49,7 @@ HEADGATE_INLINE void wait(Barrier *barrier, int parts) {
   }
 }
 
-// c[r][v] += a[r][k] * b[k][v] over k, in order of k: the one matrix product of the engine.
-template <class T, int R, int V>
-void multiply(T *const *out, std::int64_t out_stride, const T *const *a, std::int64_t depth,
-              const T *b, std::int64_t b_stride) {
-  constexpr int L = kLanes<T>;
-  Vec<T> c[R][V];
-  const T *rows[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    rows[r] = a[r];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      c[r][v] = load(out[v] + r * out_stride);
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    Vec<T> w[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      w[v] = load(b + v * L);
-    b += b_stride;
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const T s = rows[r][k];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        c[r][v] += w[v] * s;
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      store(out[v] + r * out_stride, c[r][v]);
-  }
-}
-
-template <class T>
-using Multiply = void (*)(T *const *, std::int64_t, const T *const *, std::int64_t, const T *,
-                          std::int64_t);
-
-template <class T, int V>
-constexpr Multiply<T> kMultiply[kMaxRows] = {
-    multiply<T, 1, V>, multiply<T, 2, V>, multiply<T, 3, V>, multiply<T, 4, V>,
-    multiply<T, 5, V>, multiply<T, 6, V>, multiply<T, 7, V>, multiply<T, 8, V>};
-
-template <class T> HEADGATE_INLINE Multiply<T> multiply_for(int rows, int vectors) {
-  if constexpr (kMaxVectors == 4) {
-    if (vectors == 4)
-      return kMultiply<T, 4>[rows - 1];
-    if (vectors == 3)
-      return kMultiply<T, 3>[rows - 1];
-  }
-  return vectors == 2 ? kMultiply<T, 2>[rows - 1] : kMultiply<T, 1>[rows - 1];
-}
-
-// One instruction on n vectors of the tile.
+// One instruction on n vectors of a block.
 template <class T>
 HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T *b, const T *c,
                              int n) {
@@ -186,40 +131,69 @@ HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T 
 #undef HEADGATE_PAIR
 }
 
+// The sum of a vector's lanes, by halves.
+template <class T> HEADGATE_INLINE T total(Vec<T> v) {
+  alignas(64) T lanes[kLanes<T>];
+  store(lanes, v);
+#pragma GCC unroll 4
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k)
+      lanes[k] += lanes[k + half];
+  }
+  return lanes[0];
+}
+
+constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
+
+// A block of a phase: some rows, some panels of units. In a slot it is (row, panel, unit), compact.
+struct Block {
+  std::int64_t at;          // its first row: position + start
+  std::int64_t panel, unit; // its first
+  int rows, panels;
+  std::int64_t units, valid; // of a row: in the slot, and in the tensors
+  bool even;                 // rows are evenly apart in time and row number
+  std::int64_t times, apart; // by so much
+};
+
 template <class T> struct Loop {
   const Share &me;
   T *slots;
+  T **where;              // slots, or the tensors' own memory
   std::int64_t step = 0;  // decides which buffer of a state is read
-  bool even = true;       // the tile's rows are of one time and evenly apart
-  std::int64_t apart = 0; // by so many row numbers
+  std::int64_t start = 0; // the first active row, among those of a chunk of steps
+  bool all_even = false;  // the active rows of the phase
+
+  static constexpr int L = kLanes<T>;
 
   T *slot(int k) const { return slots + std::int64_t(k) * me.plan->slot_size; }
 
-  // Address of a tensor's row.
-  T *address(const Place &p, std::int64_t time, std::int64_t row, std::int64_t chunk_row,
-             bool write) const {
-    T *base = static_cast<T *>(p.base);
-    switch (p.kind) {
-    case Kind::step:
-      return base + time * p.step_stride + row * p.row_stride;
-    case Kind::row:
-    case Kind::partial:
-      return base + row * p.row_stride;
-    case Kind::vector:
-      return base;
-    case Kind::chunk:
-    case Kind::chunk_partial:
-      return base + chunk_row * p.row_stride;
-    case Kind::state: {
-      const bool second = (step + std::int64_t(write != me.plan->backward)) & 1;
-      return (second ? static_cast<T *>(p.other) : base) + row * p.row_stride;
-    }
-    }
-    return base;
+  T *address(const Place &p, std::int64_t at, bool write) const {
+    T *base = static_cast<T *>(p.base[(step + std::int64_t(write != me.plan->backward)) & 1]);
+    return base + me.time[at] * p.by_time + me.row[at] * p.by_row + at * p.by_chunk +
+           (at - start) * p.by_position;
+  }
+
+  // The address of each row of a block, one after another.
+  struct Walk {
+    T *first;
+    std::int64_t apart;
+    bool even;
+  };
+
+  Walk walk(const Place &p, const Block &b, bool write) const {
+    const std::int64_t apart =
+        b.times * p.by_time + b.apart * p.by_row + p.by_chunk + p.by_position;
+    return {address(p, b.at, write), apart, b.even || (p.by_time == 0 && p.by_row == 0)};
+  }
+
+  T *row_of(const Walk &w, const Place &p, const Block &b, int r, bool write) const {
+    return w.even ? w.first + r * w.apart : address(p, b.at + r, write);
   }
 
   void run() {
     const LoopPlan &plan = *me.plan;
+    for (std::uint32_t k = 0; k < plan.slots; ++k)
+      where[k] = slot(static_cast<int>(k));
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -248,7 +222,8 @@ template <class T> struct Loop {
         place_rows(s, here, count);
         count += here;
       }
-      phases(plan.before, 0, count);
+      if (plan.before.size > 0)
+        phases(plan.before, 0, count);
       for (step = first; step < last; ++step) {
         while (active > 0 && me.lengths[active - 1] <= step)
           --active;
@@ -257,171 +232,284 @@ template <class T> struct Loop {
     }
   }
 
-  // Notes time and row number of the active rows of a step, from `start` on.
-  void place_rows(std::int64_t s, std::int64_t active, std::int64_t start) const {
+  // Notes time and row number of the active rows of a step, from `first` on.
+  void place_rows(std::int64_t s, std::int64_t active, std::int64_t first) const {
     for (std::int64_t r = 0; r < active; ++r) {
-      me.time[start + r] = me.reverse ? me.lengths[r] - 1 - s : s;
-      me.row[start + r] = me.rows[r];
+      me.time[first + r] = me.reverse ? me.lengths[r] - 1 - s : s;
+      me.row[first + r] = me.rows[r];
+      me.step[first + r] = s;
     }
   }
 
-  void phases(const Span<Phase> &list, std::int64_t start, std::int64_t count) {
+  // Whether rows are evenly apart; if so, by how much.
+  bool evenly(std::int64_t at, std::int64_t rows, std::int64_t &times, std::int64_t &apart) const {
+    times = rows > 1 ? me.time[at + 1] - me.time[at] : 0;
+    apart = rows > 1 ? me.row[at + 1] - me.row[at] : 0;
+    for (std::int64_t r = 2; r < rows; ++r) {
+      if (me.time[at + r] - me.time[at + r - 1] != times ||
+          me.row[at + r] - me.row[at + r - 1] != apart)
+        return false;
+    }
+    return true;
+  }
+
+  void phases(const Span<Phase> &list, std::int64_t first, std::int64_t count) {
+    start = first;
+    Block b{};
+    all_even = evenly(first, count, b.times, b.apart);
     for (std::uint32_t k = 0; k < list.size; ++k) {
-      const Phase &phase = list.data[k];
-      const std::int64_t block = std::int64_t(phase.vectors) * kLanes<T>;
-      const std::int64_t panels = (phase.width + block - 1) / block;
-      const std::int64_t from = panels * me.part / me.parts, to = panels * (me.part + 1) / me.parts;
-      const std::int64_t tiles = (count + phase.tile_rows - 1) / phase.tile_rows;
-      for (std::int64_t panel = from; panel < to; ++panel) {
-        for (std::int64_t t = 0; t < tiles; ++t) {
-          const std::int64_t a = count * t / tiles, b = count * (t + 1) / tiles;
-          tile(phase, panel, start + a, static_cast<int>(b - a));
-        }
-      }
+      sweep(list.data[k], first, count, b);
       wait(me.barrier, me.parts);
     }
   }
 
-  void tile(const Phase &phase, std::int64_t panel, std::int64_t at, int rows) {
-    const std::int64_t block = std::int64_t(phase.vectors) * kLanes<T>, unit = panel * block;
-    const std::int64_t valid = phase.width - unit < block ? phase.width - unit : block;
-    apart = rows > 1 ? me.row[at + 1] - me.row[at] : 0;
-    even = true;
-    for (int r = 1; r < rows; ++r) {
-      even = even && me.time[at + r] == me.time[at] && me.row[at + r] - me.row[at + r - 1] == apart;
+  // A phase in blocks that fill the slots; what shares a panel's weights comes together.
+  void sweep(const Phase &phase, std::int64_t first, std::int64_t count, Block b) {
+    if (count == 0)
+      return;
+    const std::int64_t unit_block = std::int64_t(phase.vectors) * L;
+    const std::int64_t all = (phase.width + unit_block - 1) / unit_block;
+    const std::int64_t from = all * me.part / me.parts, to = all * (me.part + 1) / me.parts;
+    if (from == to)
+      return;
+    const std::int64_t room = me.plan->slot_size / unit_block; // rows × panels of a block
+    // Whole rows where they leave room for a tile of them and the weights stay near: values may
+    // then remain where they lie.
+    const std::int64_t weights = std::int64_t(phase.weight) * (to - from) * unit_block;
+    const bool whole = (to - from) * (phase.products.size ? 4 : 1) <= room &&
+                       weights * std::int64_t(sizeof(T)) <= kNear;
+    std::int64_t rows = whole ? room / (to - from) : room;
+    const std::int64_t row_blocks = rows < count ? (count + rows - 1) / rows : 1;
+    rows = (count + row_blocks - 1) / row_blocks;
+    std::int64_t panels = room / rows < to - from ? room / rows : to - from;
+    const std::int64_t panel_blocks = (to - from + panels - 1) / panels;
+    for (std::int64_t p = 0; p < panel_blocks; ++p) {
+      b.panel = from + (to - from) * p / panel_blocks;
+      b.panels = static_cast<int>(from + (to - from) * (p + 1) / panel_blocks - b.panel);
+      b.unit = b.panel * unit_block;
+      b.units = b.panels * unit_block;
+      b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
+      for (std::int64_t r = 0; r < row_blocks; ++r) {
+        b.at = first + count * r / row_blocks;
+        b.rows = static_cast<int>(first + count * (r + 1) / row_blocks - b.at);
+        b.even = all_even || evenly(b.at, b.rows, b.times, b.apart);
+        block(phase, b);
+      }
     }
-    for (std::uint32_t k = 0; k < phase.early.size; ++k)
-      read(phase.early.data[k], at, rows, unit, block, valid);
-    for (std::uint32_t k = 0; k < phase.zeroed.size; ++k) {
-      T *s = slot(phase.zeroed.data[k]);
-      for (std::int64_t i = 0; i < rows * block; i += kLanes<T>)
-        store(s + i, Vec<T>{});
-    }
-    for (std::uint32_t k = 0; k < phase.products.size; ++k) {
-      product(phase.products.data[k], static_cast<int>(phase.vectors), panel, at, rows);
-    }
-    for (std::uint32_t k = 0; k < phase.loads.size; ++k)
-      read(phase.loads.data[k], at, rows, unit, block, valid);
-    const int n = rows * static_cast<int>(phase.vectors);
-    for (std::uint32_t k = 0; k < phase.instructions.size; ++k) {
-      const Instruction &in = phase.instructions.data[k];
-      execute<T>(in, slot(in.out), slot(in.a), slot(in.b), slot(in.c), n);
-    }
-    for (std::uint32_t k = 0; k < phase.stores.size; ++k)
-      write(phase.stores.data[k], at, rows, unit, block, valid);
-    for (std::uint32_t k = 0; k < phase.sums.size; ++k)
-      sum(phase.sums.data[k], at, rows, panel, block, valid);
+    back_home(phase.loads);
+    back_home(phase.stores);
   }
 
-  void product(const Product &p, int vectors, std::int64_t panel, std::int64_t at, int rows) {
-    constexpr int L = kLanes<T>;
-    const T *operand[kMaxRows];
-    const Place &place = me.places[p.operand];
-    for (int r = 0; r < rows; ++r) {
-      operand[r] = address(place, me.time[at + r], me.row[at + r], at + r, false);
+  void back_home(const Span<Access> &list) const {
+    for (std::uint32_t k = 0; k < list.size; ++k)
+      where[list.data[k].slot] = slot(list.data[k].slot);
+  }
+
+  void block(const Phase &phase, const Block &b) {
+    for (std::uint32_t k = 0; k < phase.loads.size; ++k) {
+      const Access &access = phase.loads.data[k];
+      if (!in_place(access, b, false))
+        read(access, b);
     }
-    const int total = static_cast<int>(p.slots.size) * vectors;
-    const std::int64_t stride = std::int64_t(total) * L;
-    const T *weights = static_cast<const T *>(me.weights[p.weight]) + panel * stride * p.depth;
+    for (std::uint32_t k = 0; k < phase.stores.size; ++k)
+      in_place(phase.stores.data[k], b, true);
+    for (std::uint32_t k = 0; k < phase.products.size; ++k)
+      product(phase, phase.products.data[k], b);
+    for (std::uint32_t k = 0; k < phase.masks.size; ++k)
+      mask(phase.masks.data[k], b);
+    const int n = b.rows * static_cast<int>(b.units / L);
+    for (std::uint32_t k = 0; k < phase.instructions.size; ++k) {
+      const Instruction &in = phase.instructions.data[k];
+      execute<T>(in, where[in.out], where[in.a], where[in.b], where[in.c], n);
+    }
+    for (std::uint32_t k = 0; k < phase.stores.size; ++k)
+      write(phase.stores.data[k], b);
+    for (std::uint32_t k = 0; k < phase.sums.size; ++k)
+      sum(phase, phase.sums.data[k], b);
+  }
+
+  // Lets a slot be the tensor's own memory where that is laid out as the block is.
+  bool in_place(const Access &access, const Block &b, bool write) const {
+    if (!access.alone)
+      return false;
+    const Place &place = me.places[access.tensor];
+    const Walk w = walk(place, b, write);
+    const bool fits =
+        b.valid == b.units && place.width != 1 && w.even && (b.rows == 1 || w.apart == b.units);
+    where[access.slot] = fits ? w.first + b.unit : slot(access.slot);
+    return fits;
+  }
+
+  void product(const Phase &phase, const Product &p, const Block &b) {
+    static const T zeros[kMaxVectors * L] = {};
+    const int vectors = static_cast<int>(phase.vectors), blocks = static_cast<int>(p.slots.size);
+    const std::int64_t unit_block = std::int64_t(vectors) * L;
+    const T *from[kMaxVectors];
+    std::int64_t apart[kMaxVectors], panel[kMaxVectors];
+    const int total = blocks * vectors;
     for (int done = 0; done < total; done += kMaxVectors) {
       const int here = total - done < kMaxVectors ? total - done : kMaxVectors;
       T *out[kMaxVectors];
       for (int v = 0; v < here; ++v) {
-        out[v] = slot(p.slots.data[(done + v) / vectors]) + (done + v) % vectors * L;
+        const int k = (done + v) / vectors;
+        const std::int64_t unit = (done + v) % vectors * L;
+        out[v] = where[p.slots.data[k]] + unit;
+        begin(p.starts.data[k], b, out[v], unit, zeros, from[v], apart[v], panel[v]);
       }
-      multiply_for<T>(rows, here)(out, std::int64_t(vectors) * L, operand, p.depth,
-                                  weights + done * L, stride);
-    }
-  }
-
-  // What lies between a tensor's addresses for two rows of the tile.
-  std::int64_t stride(const Place &p) const {
-    switch (p.kind) {
-    case Kind::vector:
-      return 0;
-    case Kind::chunk:
-    case Kind::chunk_partial:
-      return p.row_stride;
-    default:
-      return p.row_stride * apart;
-    }
-  }
-
-  T *row_of(const Place &place, T *first, std::int64_t step_, std::int64_t at, int r,
-            bool write) const {
-    if (even)
-      return first + r * step_;
-    return address(place, me.time[at + r], me.row[at + r], at + r, write);
-  }
-
-  void read(const Access &access, std::int64_t at, int rows, std::int64_t unit, std::int64_t block,
-            std::int64_t valid) const {
-    constexpr int L = kLanes<T>;
-    const Place &place = me.places[access.tensor];
-    T *first = address(place, me.time[at], me.row[at], at, false);
-    const std::int64_t between = stride(place);
-    for (int r = 0; r < rows; ++r) {
-      const T *from = row_of(place, first, between, at, r, false);
-      T *to = slot(access.slot) + r * block;
-      if (place.width == 1) {
-        T total = from[0];
-        if (place.kind == Kind::partial || place.kind == Kind::chunk_partial) {
-          for (std::int64_t k = 1; k < place.step_stride; ++k)
-            total += from[k];
+      Tile<T> tile;
+      tile.out_stride = b.units;
+      tile.segments = static_cast<int>(p.segments.size);
+      for (int s = 0; s < tile.segments; ++s) {
+        tile.parts[s].depth = p.segments.data[s].depth;
+        tile.parts[s].stride = std::int64_t(total) * L;
+        tile.parts[s].panel = std::int64_t(total) * L * tile.parts[s].depth;
+      }
+      const int tiles =
+          (b.rows + static_cast<int>(phase.tile_rows) - 1) / static_cast<int>(phase.tile_rows);
+      for (int t = 0; t < tiles; ++t) {
+        const int r0 = b.rows * t / tiles, rows = b.rows * (t + 1) / tiles - r0;
+        for (int s = 0; s < tile.segments; ++s)
+          operands(p.segments.data[s], b, r0, rows, tile.parts[s].rows);
+        for (int g = 0; g < b.panels;) {
+          const int together = rows == 1 && b.panels - g >= kTogether ? kTogether : 1;
+          for (int s = 0; s < tile.segments; ++s) {
+            tile.parts[s].weights = static_cast<const T *>(me.weights[p.segments.data[s].weight]) +
+                                    done * L + (b.panel + g) * tile.parts[s].panel;
+          }
+          for (int q = 0; q < together; ++q) {
+            for (int v = 0; v < here; ++v) {
+              const int w = q * here + v;
+              tile.out[w] = out[v] + r0 * b.units + (g + q) * unit_block;
+              tile.start[w] = from[v] + r0 * apart[v] + (g + q) * panel[v];
+              tile.start_stride[w] = apart[v];
+            }
+          }
+          if (together > 1)
+            multiply_together<T>(here)(tile);
+          else
+            multiply_for<T>(rows, here)(tile);
+          g += together;
         }
-        for (std::int64_t i = 0; i < block; i += L)
-          store(to + i, all(total));
-      } else if (valid == block) {
-        for (std::int64_t i = 0; i < block; i += L)
-          store(to + i, load(from + unit + i));
-      } else {
-        for (std::int64_t i = 0; i < valid; ++i)
-          to[i] = from[unit + i];
-        for (std::int64_t i = valid; i < block; ++i)
-          to[i] = T(0);
       }
     }
   }
 
-  void write(const Access &access, std::int64_t at, int rows, std::int64_t unit, std::int64_t block,
-             std::int64_t valid) const {
-    constexpr int L = kLanes<T>;
-    const Place &place = me.places[access.tensor];
-    if (place.width == 1 && unit != 0)
+  // Where the sums of a slot begin: strides from row to row and from panel to panel.
+  void begin(std::int32_t start_of, const Block &b, T *out, std::int64_t unit, const T *zeros,
+             const T *&from, std::int64_t &apart, std::int64_t &panel) const {
+    const std::int64_t unit_block = b.units / b.panels;
+    if (start_of == kFromZero) {
+      from = zeros;
+      apart = panel = 0;
       return;
-    T *first = address(place, me.time[at], me.row[at], at, true);
-    const std::int64_t between = stride(place);
-    for (int r = 0; r < rows; ++r) {
-      T *to = row_of(place, first, between, at, r, true);
-      const T *from = slot(access.slot) + r * block;
+    }
+    from = out;
+    apart = b.units;
+    panel = unit_block;
+    if (start_of == kFromSlot)
+      return;
+    const auto tensor = static_cast<std::uint16_t>(start_of);
+    const Place &place = me.places[tensor];
+    const Walk w = walk(place, b, false);
+    if (b.valid == b.units && place.width != 1 && w.even) {
+      from = w.first + b.unit + unit;
+      apart = w.apart;
+    } else if (unit == 0) { // once for all vectors of the slot
+      copy_in(place, b, out);
+    }
+  }
+
+  void operands(const Segment &segment, const Block &b, int first, int rows,
+                const T **found) const {
+    const Place &place = me.places[segment.operand];
+    const Walk w = walk(place, b, false);
+    for (int r = 0; r < rows; ++r)
+      found[r] = row_of(w, place, b, first + r, false);
+  }
+
+  void mask(const Mask &m, const Block &b) const {
+    T *to = where[m.slot];
+    for (int r = 0; r < b.rows; ++r) {
+      fill_mask<T>(m, me.seed, me.streams[m.number], me.row[b.at + r], me.step[b.at + r], b.unit,
+                   b.units, to + r * b.units);
+    }
+  }
+
+  void read(const Access &access, const Block &b) const {
+    copy_in(me.places[access.tensor], b, where[access.slot]);
+  }
+
+  void copy_in(const Place &place, const Block &b, T *to) const {
+    const Walk w = walk(place, b, false);
+    const std::int64_t whole = b.valid / L * L;
+    for (int r = 0; r < b.rows; ++r, to += b.units) {
+      const T *from = row_of(w, place, b, r, false);
+      if (place.width == 1) {
+        T number = from[0];
+        for (std::uint32_t k = 1; k < place.panels; ++k)
+          number += from[k];
+        for (std::int64_t i = 0; i < b.units; i += L)
+          store(to + i, all(number));
+        continue;
+      }
+      from += b.unit;
+      for (std::int64_t i = 0; i < whole; i += L)
+        store(to + i, load(from + i));
+      for (std::int64_t i = whole; i < b.valid; ++i)
+        to[i] = from[i];
+      for (std::int64_t i = b.valid; i < b.units; ++i)
+        to[i] = T(0);
+    }
+  }
+
+  void write(const Access &access, const Block &b) const {
+    const Place &place = me.places[access.tensor];
+    if (place.width == 1 && b.unit != 0)
+      return;
+    const Walk w = walk(place, b, true);
+    const T *from = where[access.slot];
+    if (from == w.first + b.unit)
+      return; // in place
+    const std::int64_t whole = b.valid / L * L;
+    for (int r = 0; r < b.rows; ++r, from += b.units) {
+      T *to = row_of(w, place, b, r, true);
       if (place.width == 1) {
         to[0] = from[0];
-      } else if (valid == block) {
-        for (std::int64_t i = 0; i < block; i += L)
-          store(to + unit + i, load(from + i));
-      } else {
-        for (std::int64_t i = 0; i < valid; ++i)
-          to[unit + i] = from[i];
+        continue;
       }
+      to += b.unit;
+      for (std::int64_t i = 0; i < whole; i += L)
+        store(to + i, load(from + i));
+      for (std::int64_t i = whole; i < b.valid; ++i)
+        to[i] = from[i];
     }
   }
 
-  void sum(const Access &access, std::int64_t at, int rows, std::int64_t panel, std::int64_t block,
-           std::int64_t valid) const {
+  // Each panel's sum by itself, so that no bit depends on how units are shared among threads.
+  void sum(const Phase &phase, const Access &access, const Block &b) const {
     const Place &place = me.places[access.tensor];
-    for (int r = 0; r < rows; ++r) {
-      const T *from = slot(access.slot) + r * block;
-      T total = T(0);
-      for (std::int64_t i = 0; i < valid; ++i)
-        total += from[i];
-      address(place, me.time[at + r], me.row[at + r], at + r, true)[panel] = total;
+    const Walk w = walk(place, b, true);
+    const std::int64_t unit_block = std::int64_t(phase.vectors) * L;
+    T *from = where[access.slot];
+    for (int r = 0; r < b.rows; ++r, from += b.units) {
+      T *to = row_of(w, place, b, r, true) + b.panel;
+      for (std::int64_t i = b.valid; i < b.units; ++i)
+        from[i] = T(0);
+      for (int g = 0; g < b.panels; ++g) {
+        Vec<T> sums = load(from + g * unit_block);
+        for (std::uint32_t v = 1; v < phase.vectors; ++v)
+          sums += load(from + g * unit_block + v * L);
+        to[g] = total<T>(sums);
+      }
     }
   }
 };
 
 template <class T> void run(const Share &share) {
   FlushDenormals guard;
-  Loop<T>{share, static_cast<T *>(share.slots)}.run();
+  T *slots = static_cast<T *>(share.slots);
+  const auto elements = std::size_t(share.plan->slots) * share.plan->slot_size;
+  Loop<T>{share, slots, reinterpret_cast<T **>(slots + elements)}.run();
 }
 
 template <class T> void apply(Op op, const T *x, T *out, std::size_t count) {

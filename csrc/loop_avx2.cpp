@@ -10,8 +10,9 @@ const Kernels kernels_avx2 = {"avx2",
                               avx2::run<double>,
                               avx2::outer<float>,
                               avx2::outer<double>,
-                              avx2::packed<float>,
-                              avx2::packed<double>,
+                              avx2::outer_scratch,
+                              avx2::through<float>,
+                              avx2::through<double>,
                               avx2::apply<float>,
                               avx2::apply<double>};
 } // namespace headgate

@@ -10,8 +10,9 @@ const Kernels kernels_avx512 = {"avx512",
                                 avx512::run<double>,
                                 avx512::outer<float>,
                                 avx512::outer<double>,
-                                avx512::packed<float>,
-                                avx512::packed<double>,
+                                avx512::outer_scratch,
+                                avx512::through<float>,
+                                avx512::through<double>,
                                 avx512::apply<float>,
                                 avx512::apply<double>};
 } // namespace headgate

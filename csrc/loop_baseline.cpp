@@ -10,8 +10,9 @@ const Kernels kernels_baseline = {"baseline",
                                   baseline::run<double>,
                                   baseline::outer<float>,
                                   baseline::outer<double>,
-                                  baseline::packed<float>,
-                                  baseline::packed<double>,
+                                  baseline::outer_scratch,
+                                  baseline::through<float>,
+                                  baseline::through<double>,
                                   baseline::apply<float>,
                                   baseline::apply<double>};
 } // namespace headgate

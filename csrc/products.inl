@@ -1,176 +1,258 @@
-// Products over all steps at once. Included after loop.inl.
+// Products over all steps at once, after the loop. Included after loop.inl.
 
 namespace headgate::HEADGATE_ISA {
 
-constexpr std::int64_t kDepthBlock = 256; // rows of a and b that stay in cache
+constexpr std::int64_t kDepthBlock = 128; // rows of a and b that are taken together
+constexpr int kOuterRows = 6;             // of c's tile
+template <class T> constexpr std::int64_t kOuterUnits = std::int64_t(kMaxVectors) * kLanes<T>;
 
-// c[r][v] += a[k][r] * b[k][v] over rows k.
-template <class T, int R, int V>
-void outer_tile(const T *a, std::int64_t a_stride, const T *b, std::int64_t b_stride,
-                const std::int64_t *rows, std::int64_t first, std::int64_t last, T *c,
-                std::int64_t c_stride) {
-  constexpr int L = kLanes<T>;
+template <class T> HEADGATE_INLINE const T *row_at(const Rows &m, std::int64_t k) {
+  return static_cast<const T *>(m.base) + (m.at == nullptr ? k * m.stride : m.at[k]);
+}
+
+// c[r][v] += a[k][r] * b[k][v] over k: a (depth, 6), b (depth, V), c (6, V), all compact.
+template <class T, int V> void outer_tile(const T *a, const T *b, std::int64_t depth, T *c) {
+  constexpr int L = kLanes<T>, R = kOuterRows;
   Vec<T> sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sum[r][v] = load(c + r * c_stride + v * L);
+      sum[r][v] = load(c + (r * V + v) * L);
   }
-  for (std::int64_t k = first; k < last; ++k) {
-    const std::int64_t row = rows == nullptr ? k : rows[k];
-    const T *s = a + row * a_stride, *w = b + row * b_stride;
+  for (std::int64_t k = 0; k < depth; ++k) {
     Vec<T> x[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      x[v] = load(w + v * L);
+      x[v] = load(b + v * L);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v)
-        sum[r][v] += x[v] * s[r];
+        sum[r][v] += x[v] * a[r];
     }
+    a += R;
+    b += V * L;
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      store(c + r * c_stride + v * L, sum[r][v]);
+      store(c + (r * V + v) * L, sum[r][v]);
   }
 }
 
-template <class T>
-using OuterTile = void (*)(const T *, std::int64_t, const T *, std::int64_t, const std::int64_t *,
-                           std::int64_t, std::int64_t, T *, std::int64_t);
+template <class T> using OuterTile = void (*)(const T *, const T *, std::int64_t, T *);
 
-template <class T, int V>
-constexpr OuterTile<T> kOuter[kMaxRows] = {
-    outer_tile<T, 1, V>, outer_tile<T, 2, V>, outer_tile<T, 3, V>, outer_tile<T, 4, V>,
-    outer_tile<T, 5, V>, outer_tile<T, 6, V>, outer_tile<T, 7, V>, outer_tile<T, 8, V>};
-
-template <class T> HEADGATE_INLINE OuterTile<T> outer_for(int rows, int vectors) {
+template <class T> HEADGATE_INLINE OuterTile<T> outer_for(std::int64_t vectors) {
   if constexpr (kMaxVectors == 4) {
     if (vectors == 4)
-      return kOuter<T, 4>[rows - 1];
+      return outer_tile<T, 4>;
     if (vectors == 3)
-      return kOuter<T, 3>[rows - 1];
+      return outer_tile<T, 3>;
   }
-  return vectors == 2 ? kOuter<T, 2>[rows - 1] : kOuter<T, 1>[rows - 1];
+  return vectors == 2 ? outer_tile<T, 2> : outer_tile<T, 1>;
 }
 
-// Columns past the last whole vector. A vector may be loaded over the end of a row of b, whose last
-// lanes then count for nothing, as long as it ends inside b.
-template <class T>
-void outer_tail(const Matrices &m, std::int64_t j, int rows, std::int64_t i, std::int64_t first,
-                std::int64_t last) {
-  constexpr int L = kLanes<T>;
-  const std::int64_t valid = m.width - i;
-  const T *b = static_cast<const T *>(m.b) + i, *a = static_cast<const T *>(m.a) + j;
-  T *c = static_cast<T *>(m.c) + j * m.c_stride + i;
-  T sums[kMaxRows * L];
-  for (int r = 0; r < rows; ++r) {
-    for (std::int64_t u = 0; u < L; ++u)
-      sums[r * L + u] = u < valid ? c[r * m.c_stride + u] : T(0);
-  }
-  const auto row_of = [&](std::int64_t k) { return m.rows == nullptr ? k : m.rows[k]; };
-  std::int64_t inside = last;
-  while (inside > first && (m.total - 1 - row_of(inside - 1)) * m.b_stride + valid < L)
-    --inside;
-  outer_for<T>(rows, 1)(a, m.a_stride, b, m.b_stride, m.rows, first, inside, sums, L);
-  for (std::int64_t k = inside; k < last; ++k) {
-    const T *s = a + row_of(k) * m.a_stride, *w = b + row_of(k) * m.b_stride;
-    T padded[L];
-    for (std::int64_t u = 0; u < L; ++u)
-      padded[u] = u < valid ? w[u] : T(0);
-    outer_for<T>(rows, 1)(s, 0, padded, 0, nullptr, 0, 1, sums, L);
-  }
-  for (int r = 0; r < rows; ++r) {
-    for (std::int64_t u = 0; u < valid; ++u)
-      c[r * m.c_stride + u] = sums[r * L + u];
-  }
+inline std::int64_t vectors_over(std::int64_t width, int lanes) {
+  return (width + lanes - 1) / lanes;
 }
 
+// Threads share c's rows, in whole tiles.
+inline void outer_range(const OuterJob &job, int part, int parts, std::int64_t &from,
+                        std::int64_t &to) {
+  const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows;
+  from = tiles * part / parts;
+  to = tiles * (part + 1) / parts;
+}
+
+template <class T> std::int64_t outer_columns(const OuterJob &job) {
+  std::int64_t all = 0;
+  for (std::uint32_t p = 0; p < job.products.size; ++p)
+    all += vectors_over(job.products.data[p].width, kLanes<T>) * kLanes<T>;
+  return all;
+}
+
+// Elements of a thread's scratch: packed a, packed b, c.
+template <class T> std::size_t outer_elements(const OuterJob &job, int parts) {
+  const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows / parts + 1;
+  const std::int64_t columns = outer_columns<T>(job);
+  return static_cast<std::size_t>((tiles * kOuterRows + columns) * kDepthBlock +
+                                  tiles * kOuterRows * (columns + 1) + 64);
+}
+
+inline std::size_t outer_scratch(const OuterJob &job, int parts) {
+  const std::size_t floats = outer_elements<float>(job, parts) * sizeof(float);
+  const std::size_t doubles = outer_elements<double>(job, parts) * sizeof(double);
+  return floats > doubles ? floats : doubles;
+}
+
+// Columns j0 … j1 of rows first … last of a, in tiles (j tile, k, 6), zeros past its height.
 template <class T>
-void outer_block(const Matrices &m, std::int64_t j0, std::int64_t j1, std::int64_t i0,
-                 std::int64_t i1, std::int64_t first, std::int64_t last) {
-  constexpr int L = kLanes<T>;
-  constexpr int kRows = 6;
-  const T *a = static_cast<const T *>(m.a), *b = static_cast<const T *>(m.b);
-  T *c = static_cast<T *>(m.c);
-  for (std::int64_t j = j0; j < j1; j += kRows) {
-    const int rows = static_cast<int>(j1 - j < kRows ? j1 - j : kRows);
-    std::int64_t i = i0;
-    while (i + L <= i1) {
-      std::int64_t vectors = (i1 - i) / L;
-      if (vectors > kMaxVectors)
-        vectors = kMaxVectors;
-      outer_for<T>(rows, static_cast<int>(vectors))(a + j, m.a_stride, b + i, m.b_stride, m.rows,
-                                                    first, last, c + j * m.c_stride + i,
-                                                    m.c_stride);
-      i += vectors * L;
+void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int64_t first,
+                std::int64_t last, T *out, T *sums) {
+  const std::int64_t depth = last - first;
+  for (std::int64_t k = first; k < last; ++k) {
+    const T *row = row_at<T>(job.a, k);
+    for (std::int64_t t = t0; t < t1; ++t) {
+      const std::int64_t j = t * kOuterRows;
+      T *to = out + ((t - t0) * depth + k - first) * kOuterRows, *sum = sums + j - t0 * kOuterRows;
+      const int valid = static_cast<int>(job.height - j < kOuterRows ? job.height - j : kOuterRows);
+      if (valid == kOuterRows) {
+#pragma GCC unroll 6
+        for (int r = 0; r < kOuterRows; ++r) {
+          to[r] = row[j + r];
+          sum[r] += row[j + r];
+        }
+        continue;
+      }
+      for (int r = 0; r < kOuterRows; ++r) {
+        to[r] = r < valid ? row[j + r] : T(0);
+        sum[r] += to[r];
+      }
     }
-    if (i < i1)
-      outer_tail<T>(m, j, rows, i, first, last);
   }
 }
 
-// Threads share the longer side of c, so that each element is one thread's sum in order of k.
-template <class T> void outer(const Matrices &m, int part, int parts) {
-  FlushDenormals guard;
-  constexpr std::int64_t kUnits = std::int64_t(kMaxVectors) * kLanes<T>;
-  std::int64_t j0 = 0, j1 = m.height, i0 = 0, i1 = m.width;
-  if (m.height >= m.width) {
-    const std::int64_t tiles = (m.height + 5) / 6;
-    j0 = tiles * part / parts * 6;
-    j1 = tiles * (part + 1) / parts * 6;
-    if (j1 > m.height)
-      j1 = m.height;
-  } else {
-    const std::int64_t tiles = (m.width + kUnits - 1) / kUnits;
-    i0 = tiles * part / parts * kUnits;
-    i1 = tiles * (part + 1) / parts * kUnits;
-    if (i1 > m.width)
-      i1 = m.width;
-  }
-  for (std::int64_t first = 0; first < m.count; first += kDepthBlock) {
-    const std::int64_t last = first + kDepthBlock < m.count ? first + kDepthBlock : m.count;
-    outer_block<T>(m, j0, j1, i0, i1, first, last);
+// Rows first … last of b in tiles (i tile, k, units), zeros past its width.
+template <class T>
+void pack_columns(const Outer &p, std::int64_t first, std::int64_t last, T *out) {
+  constexpr int L = kLanes<T>;
+  const std::int64_t all = vectors_over(p.width, L);
+  for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
+    const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
+    const std::int64_t i = v0 * L, units = vectors * L;
+    const std::int64_t valid = p.width - i < units ? p.width - i : units;
+    for (std::int64_t k = first; k < last; ++k, out += units) {
+      const T *row = row_at<T>(p.b, k) + i;
+      std::int64_t u = 0;
+      for (; u + L <= valid; u += L)
+        store(out + u, load(row + u));
+      for (; u < valid; ++u)
+        out[u] = row[u];
+      for (; u < units; ++u)
+        out[u] = T(0);
+    }
   }
 }
 
-template <class T> void packed(const Matrices &m, int part, int parts) {
+template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
+  *to = add ? *to + value : value;
+}
+
+// From tiles (j tile, i tile, row, unit) to where c lies.
+template <class T>
+void unpack(const OuterJob &job, const Outer &p, std::int64_t t0, std::int64_t t1, const T *tiles,
+            std::int64_t between) {
+  constexpr int L = kLanes<T>;
+  const std::int64_t all = vectors_over(p.width, L);
+  for (std::int64_t t = t0; t < t1; ++t) {
+    for (int r = 0; r < kOuterRows && t * kOuterRows + r < job.height; ++r) {
+      const std::int64_t j = t * kOuterRows + r;
+      const T *tile = tiles + (t - t0) * between;
+      for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
+        const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
+        const std::int64_t i = v0 * L, units = vectors * L;
+        const std::int64_t valid = p.width - i < units ? p.width - i : units;
+        const T *from = tile + r * units;
+        T *c = static_cast<T *>(p.c);
+        for (std::int64_t u = 0; u < valid; ++u)
+          put(c + j * p.c_stride + i + u, from[u], p.add);
+        tile += kOuterRows * units;
+      }
+    }
+  }
+}
+
+template <class T> void outer(const OuterJob &job, int part, int parts, void *scratch) {
   FlushDenormals guard;
   constexpr int L = kLanes<T>;
-  const int vectors = static_cast<int>(m.vectors), most = vectors == kMaxVectors ? 6 : 8;
+  std::int64_t t0, t1;
+  outer_range(job, part, parts, t0, t1);
+  const std::int64_t tiles = t1 - t0, columns = outer_columns<T>(job);
+  T *a = static_cast<T *>(scratch), *b = a + tiles * kOuterRows * kDepthBlock;
+  T *c = b + columns * kDepthBlock, *sums = c + tiles * kOuterRows * columns;
+  for (T *at = c; at < sums + tiles * kOuterRows; ++at)
+    *at = T(0);
+  for (std::int64_t first = 0; first < job.count; first += kDepthBlock) {
+    const std::int64_t last = first + kDepthBlock < job.count ? first + kDepthBlock : job.count;
+    const std::int64_t depth = last - first;
+    pack_tiles<T>(job, t0, t1, first, last, a, sums);
+    std::int64_t before = 0; // columns of products done
+    for (std::uint32_t q = 0; q < job.products.size; ++q) {
+      const Outer &p = job.products.data[q];
+      const std::int64_t all = vectors_over(p.width, L);
+      pack_columns<T>(p, first, last, b);
+      for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
+        const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
+        for (std::int64_t t = 0; t < tiles; ++t) {
+          outer_for<T>(vectors)(a + t * depth * kOuterRows, b + v0 * L * depth, depth,
+                                c + kOuterRows * (t * columns + before + v0 * L));
+        }
+      }
+      before += all * L;
+    }
+  }
+  std::int64_t before = 0;
+  for (std::uint32_t q = 0; q < job.products.size; ++q) {
+    const Outer &p = job.products.data[q];
+    unpack<T>(job, p, t0, t1, c + kOuterRows * before, kOuterRows * columns);
+    before += vectors_over(p.width, L) * L;
+  }
+  if (job.sums != nullptr) {
+    for (std::int64_t j = t0 * kOuterRows; j < t1 * kOuterRows && j < job.height; ++j)
+      put(static_cast<T *>(job.sums) + j, sums[j - t0 * kOuterRows], job.add_sums);
+  }
+}
+
+template <class T> void through(const ThroughJob &job, int part, int parts) {
+  FlushDenormals guard;
+  constexpr int L = kLanes<T>;
+  static const T zeros[kMaxVectors * L] = {};
+  const int vectors = static_cast<int>(job.vectors), most = vectors == kMaxVectors ? 6 : 8;
   const std::int64_t block = std::int64_t(vectors) * L;
-  std::int64_t together = 65536 / (m.height + 1); // rows of a that stay in cache
+  std::int64_t depth = 1;
+  for (std::uint32_t s = 0; s < job.segments.size; ++s)
+    depth += job.segments.data[s].depth;
+  std::int64_t together = 65536 / depth; // rows of a that stay in cache
   if (together < 24)
     together = 24;
-  const T *a = static_cast<const T *>(m.a);
-  T sums[kMaxRows * 4 * L];
-  const std::int64_t from = m.count * part / parts, to = m.count * (part + 1) / parts;
+  T sums[kMaxRows * kMaxVectors * L];
+  const std::int64_t from = job.count * part / parts, to = job.count * (part + 1) / parts;
   for (std::int64_t m0 = from; m0 < to; m0 += together) {
     const std::int64_t m1 = m0 + together < to ? m0 + together : to;
-    for (std::int64_t i = 0; i < m.width; i += block) {
-      const std::int64_t valid = m.width - i < block ? m.width - i : block;
-      const T *weights = static_cast<const T *>(m.b) + i * m.height;
+    for (std::int64_t i = 0; i < job.width; i += block) {
+      const std::int64_t valid = job.width - i < block ? job.width - i : block;
       for (std::int64_t at = m0; at < m1; at += most) {
         const int rows = static_cast<int>(m1 - at < most ? m1 - at : most);
-        const T *operand[kMaxRows];
-        T *to_row[kMaxRows], *out[kMaxVectors];
-        for (int r = 0; r < rows; ++r) {
-          const std::int64_t row = m.rows == nullptr ? at + r : m.rows[at + r];
-          operand[r] = a + row * m.a_stride;
-          to_row[r] = static_cast<T *>(m.c) + row * m.c_stride + i;
-          for (std::int64_t u = 0; u < block; ++u)
-            sums[r * block + u] = u < valid ? to_row[r][u] : T(0);
+        Tile<T> tile;
+        tile.segments = static_cast<int>(job.segments.size);
+        for (int s = 0; s < tile.segments; ++s) {
+          const Through &given = job.segments.data[s];
+          for (int r = 0; r < rows; ++r)
+            tile.parts[s].rows[r] = row_at<T>(given.a, at + r);
+          tile.parts[s].weights = static_cast<const T *>(given.weights) + i * given.depth;
+          tile.parts[s].depth = given.depth;
+          tile.parts[s].stride = block;
+          tile.parts[s].panel = 0;
         }
-        for (int v = 0; v < vectors; ++v)
-          out[v] = sums + v * L;
-        multiply_for<T>(rows, vectors)(out, block, operand, m.height, weights, block);
+        tile.out_stride = block;
+        for (int v = 0; v < vectors; ++v) {
+          tile.out[v] = sums + v * L;
+          tile.start[v] = zeros;
+          tile.start_stride[v] = 0;
+        }
+        multiply_for<T>(rows, vectors)(tile);
         for (int r = 0; r < rows; ++r) {
-          for (std::int64_t u = 0; u < valid; ++u)
-            to_row[r][u] = sums[r * block + u];
+          T *c = const_cast<T *>(row_at<T>(job.c, at + r)) + i;
+          const T *sum = sums + r * block;
+          if (valid == block && !job.add) {
+            for (int v = 0; v < vectors; ++v)
+              store(c + v * L, load(sum + v * L));
+          } else {
+            for (std::int64_t u = 0; u < valid; ++u)
+              put(c + u, sum[u], job.add);
+          }
         }
       }
     }

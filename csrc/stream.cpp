@@ -8,10 +8,7 @@ namespace headgate {
 
 namespace {
 
-constexpr std::int64_t kPad = 64; // elements; a multiple of every tile's units
 constexpr std::size_t kAlign = 128;
-
-std::int64_t padded(std::int64_t width) { return (width + kPad - 1) / kPad * kPad; }
 
 template <class T> void add(const void *from, void *to, std::int64_t count) {
   const T *a = static_cast<const T *>(from);
@@ -51,42 +48,46 @@ void *Stream::take(std::int64_t elements) {
 Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
   const LoopPlan &view = given.plan->view();
   Layer layer{};
-  layer.weights = given.weights;
+  layer.plan = given.plan;
+  layer.kept = given.weights;
+  for (const auto &weight : given.weights)
+    layer.weights.push_back(weight.get());
   layer.input = given.input;
   layer.states = given.states;
   layer.residual = given.residual;
   std::vector<Place> &places = layer.places[0];
   for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
     const TensorSpec &spec = view.tensors.data[k];
-    const Argument &argument = given.arguments[k];
+    const StreamTensor &tensor = given.tensors[k];
     const std::int64_t width = padded(spec.width);
-    Place place{spec.kind, spec.width,           argument.base,
-                nullptr,   argument.step_stride, argument.row_stride};
+    Place p{{tensor.base, tensor.base}, 0, tensor.by_row, 0, 0, spec.width, 0};
+    const auto own = [&](std::int64_t by_row) {
+      p.base[0] = p.base[1] = take(rows_ * by_row);
+      p.by_row = by_row;
+    };
     const int index = static_cast<int>(k);
     if (index == given.input) {
-      place.base = input;
-      place.row_stride = spec.width;
+      p.base[0] = p.base[1] = input;
+      p.by_row = spec.width;
     } else if (index == given.output) {
       layer.elements = rows_ * spec.width;
-      place.base = layer.output = take(layer.elements);
-      place.row_stride = spec.width;
+      own(spec.width);
+      layer.output = p.base[0];
     } else if (spec.kind == Kind::state) {
-      place.base = take(rows_ * width);
-      place.other = take(rows_ * width);
-      place.row_stride = width;
+      own(width);
+      p.base[1] = take(rows_ * width);
     } else if (spec.kind == Kind::partial || spec.kind == Kind::chunk_partial) {
-      place.base = take(rows_ * spec.panels);
-      place.step_stride = place.row_stride = spec.panels;
-    } else if (spec.kind == Kind::chunk || argument.base == nullptr) {
-      place.base = take(rows_ * width);
-      place.row_stride = width;
+      own(spec.panels);
+      p.panels = spec.panels;
+    } else if (spec.kind == Kind::chunk || tensor.base == nullptr) {
+      own(width);
     }
-    places.push_back(place);
+    places.push_back(p);
   }
   layer.places[1] = places;
   for (int k : given.states) {
     Place &place = layer.places[1][static_cast<std::size_t>(k)];
-    std::swap(place.base, place.other);
+    std::swap(place.base[0], place.base[1]);
   }
   layer.shares[0] = layer.shares[1] = share(view);
   return layer;
@@ -94,16 +95,20 @@ Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
 
 Share Stream::share(const LoopPlan &view) {
   const std::int64_t per_number = 8 / static_cast<std::int64_t>(size_);
+  const auto numbers = [&](std::int64_t count) {
+    return static_cast<std::int64_t *>(take(count * per_number));
+  };
   Share s{};
   s.plan = &view;
   s.rows = row_numbers_.data();
   s.lengths = lengths_.data();
   s.row_count = rows_;
   s.steps = s.chunk_steps = 1;
-  s.time = static_cast<std::int64_t *>(take(rows_ * per_number));
-  s.row = static_cast<std::int64_t *>(take(rows_ * per_number));
-  s.chunk_start = static_cast<std::int64_t *>(take(per_number));
-  s.slots = take(static_cast<std::int64_t>(view.slots) * view.slot_size);
+  s.time = numbers(rows_);
+  s.row = numbers(rows_);
+  s.step = numbers(rows_);
+  s.chunk_start = numbers(1);
+  s.slots = take(static_cast<std::int64_t>(slots_bytes(view, size_) / size_ + 1));
   s.parts = 1;
   return s;
 }
@@ -112,7 +117,8 @@ void Stream::step(const void *x, void *y) {
   const void *input = x;
   Layer &bottom = layers_.front();
   if (bottom.input >= 0) {
-    bottom.places[turn_][static_cast<std::size_t>(bottom.input)].base = const_cast<void *>(x);
+    Place &place = bottom.places[turn_][static_cast<std::size_t>(bottom.input)];
+    place.base[0] = place.base[1] = const_cast<void *>(x);
   }
   for (const Layer &layer : layers_) {
     run_(layer.shares[turn_]);
@@ -134,8 +140,8 @@ void Stream::read(std::size_t layer, std::size_t state, void *out) const {
   const std::size_t bytes = place.width * size_;
   for (std::int64_t row = 0; row < rows_; ++row) {
     std::memcpy(static_cast<char *>(out) + static_cast<std::size_t>(row) * bytes,
-                static_cast<const char *>(place.base) +
-                    static_cast<std::size_t>(row * place.row_stride) * size_,
+                static_cast<const char *>(place.base[0]) +
+                    static_cast<std::size_t>(row * place.by_row) * size_,
                 bytes);
   }
 }
@@ -146,8 +152,8 @@ void Stream::write(std::size_t layer, std::size_t state, const void *values) {
   const Place &place = to.places[turn_][index];
   const std::size_t bytes = place.width * size_;
   for (std::int64_t row = 0; row < rows_; ++row) {
-    std::memcpy(static_cast<char *>(place.base) +
-                    static_cast<std::size_t>(row * place.row_stride) * size_,
+    std::memcpy(static_cast<char *>(place.base[0]) +
+                    static_cast<std::size_t>(row * place.by_row) * size_,
                 static_cast<const char *>(values) + static_cast<std::size_t>(row) * bytes, bytes);
   }
 }

@@ -10,10 +10,16 @@
 
 namespace headgate {
 
+// A tensor's memory: (N, width) by_row elements apart, or (width) with by_row 0; null for scratch.
+struct StreamTensor {
+  void *base;
+  std::int64_t by_row;
+};
+
 struct StreamLayer {
-  const Plan *plan;                // of a forward loop; outlives the stream, as do the weights
-  std::vector<Argument> arguments; // one for each tensor of the plan; those below are not read
-  std::vector<const void *> weights;
+  std::shared_ptr<const Plan> plan;  // of a forward loop
+  std::vector<StreamTensor> tensors; // one for each of the plan; those below are not read
+  std::vector<std::shared_ptr<const void>> weights;
   int input, output;       // which tensors are the step's x and y; -1 where the plan has none
   std::vector<int> states; // which tensors are the states
   bool residual;           // the layer's input is added to its output
@@ -38,6 +44,8 @@ private:
   struct Layer {
     std::vector<Place> places[2];
     Share shares[2];
+    std::shared_ptr<const Plan> plan;
+    std::vector<std::shared_ptr<const void>> kept;
     std::vector<const void *> weights;
     int input;
     std::vector<int> states;

@@ -28,6 +28,22 @@ class Plan:
         backward: bool,
     ) -> None: ...
 
+class Binding:
+    def __init__(
+        self,
+        plan: Plan,
+        is_double: bool,
+        reverse: bool,
+        steps: int,
+        rows: int,
+        tensors: list[tuple[Any, ...]],
+        histories: list[tuple[Any, ...]],
+        tails: list[tuple[Any, ...]],
+        packings: list[tuple[Any, ...]],
+        outers: list[tuple[Any, ...]],
+        throughs: list[tuple[Any, ...]],
+    ) -> None: ...
+
 class Stream:
     def __init__(
         self,
@@ -35,9 +51,7 @@ class Stream:
         is_double: bool,
         rows: int,
         input_size: int,
-        layers: list[
-            tuple[Plan, list[tuple[int, int, int, int]], list[int], int, int, list[int], bool]
-        ],
+        layers: list[tuple[Any, ...]],
         kept: Any,
         empty: Any,
         shape: tuple[int, int],
@@ -51,48 +65,7 @@ class Stream:
     def write(self, layer: int, state: int, values: int, /) -> None: ...
 
 def run(
-    isa: str,
-    plan: Plan,
-    is_double: bool,
-    steps: int,
-    rows: int,
-    lengths: int,
-    reverse: bool,
-    threads: int,
-    arguments: list[tuple[int, int, int, int]],
-    weights: list[int],
-    /,
-) -> None: ...
-def multiply(
-    isa: str,
-    outer: bool,
-    is_double: bool,
-    a: int,
-    a_stride: int,
-    b: int,
-    b_stride: int,
-    c: int,
-    c_stride: int,
-    rows: int,
-    count: int,
-    total: int,
-    height: int,
-    width: int,
-    vectors: int,
-    threads: int,
-    /,
-) -> None: ...
-def pack(
-    is_double: bool,
-    source: int,
-    offsets: list[int],
-    width: int,
-    depth: int,
-    unit_stride: int,
-    depth_stride: int,
-    unit_block: int,
-    out: int,
-    /,
+    isa: str, calls: list[tuple[Binding, list[int], int, int, list[int]]], threads: int, /
 ) -> None: ...
 def apply(isa: str, op: int, is_double: bool, x: int, out: int, count: int, /) -> None: ...
 def fingerprint(data: int, size: int, /) -> int: ...

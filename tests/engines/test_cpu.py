@@ -145,7 +145,7 @@ def check(case: Case) -> None:
 def poisoned_memory() -> Iterator[None]:
     """Uninitialised memory and the engine's kept buffers hold NaN."""
     torch.use_deterministic_algorithms(True)
-    for buffer in memory._free:
+    for buffer in memory.free.values():
         buffer.fill_(torch.nan)
     yield
     torch.use_deterministic_algorithms(False)

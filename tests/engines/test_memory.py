@@ -12,7 +12,7 @@ def test_memory_of_a_call_in_inference_mode_serves_training(
     lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADGATE_ENGINE", "cpu")
-    monkeypatch.setattr(memory, "_free", [])  # no other test's memory
+    monkeypatch.setattr(memory, "free", {})  # no other test's memory
     torch.manual_seed(0)
     module = headgate.LSTM(3, 5)
     x = torch.randn(7, 2, 3)

@@ -1,6 +1,23 @@
 """Engines run Plans. ``choose`` says which one runs and why."""
 
-from headgate.engines.dispatch import ENGINES, Choice, Result, choose, run
+from headgate.engines.dispatch import (
+    ENGINES,
+    Choice,
+    Direction,
+    Result,
+    choose,
+    run,
+    run_directions,
+)
 from headgate.engines.random import MaskKey
 
-__all__ = ["ENGINES", "Choice", "MaskKey", "Result", "choose", "run"]
+__all__ = [
+    "ENGINES",
+    "Choice",
+    "Direction",
+    "MaskKey",
+    "Result",
+    "choose",
+    "run",
+    "run_directions",
+]

@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headgate import native
 from headgate.engines import aten, cpu
-from headgate.engines.evaluate import Values, infer_sizes
-from headgate.engines.layout import valid_steps
-from headgate.engines.random import MaskKey, uniform
+from headgate.engines.evaluate import infer_sizes
+from headgate.engines.random import MaskKey
 from headgate.engines.reference import Call, Recurrence, in_time, through_torch
 from headgate.program.program import Program
 from headgate.program.schedule import schedule
@@ -116,6 +116,27 @@ def _inside_functorch() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
+@dataclass(frozen=True)
+class Direction:
+    """One layer in one direction, beside others that read the same input.
+
+    Args:
+        families: a contiguous tensor for each parameter family.
+        states: initial states, (N, width) each.
+        reverse: start at each row's own last step; outputs stay at their input's step.
+        mask_key: what dropout and zoneout masks are drawn from; None outside training, where each
+            mask is its expectation.
+        probes: for some of the recorded names a zero tensor (T, N, width) that is added to the
+            value, so that its gradient is the value's error term.
+    """
+
+    families: Mapping[str, Tensor]
+    states: Sequence[Tensor]
+    reverse: bool = False
+    mask_key: MaskKey | None = None
+    probes: Mapping[str, Tensor] | None = None
+
+
 def run(
     program: Program,
     families: Mapping[str, Tensor],
@@ -130,56 +151,112 @@ def run(
     engine: str | None = None,
     derivative: str = "program",
 ) -> Result:
-    """Run one layer in one direction.
+    """Run one layer in one direction: see ``run_directions`` and ``Direction``."""
+    direction = Direction(families, states, reverse, mask_key, probes)
+    (result,) = run_directions(
+        program, [direction], x, lengths=lengths, names=names, engine=engine, derivative=derivative
+    )
+    return result
+
+
+def run_directions(
+    program: Program,
+    directions: Sequence[Direction],
+    x: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    names: Sequence[str] = (),
+    engine: str | None = None,
+    derivative: str = "program",
+) -> list[Result]:
+    """Run the directions of one layer.
 
     Args:
-        families: a contiguous tensor for each parameter family.
         x: input (T, N, I); past a row's length it may hold anything.
-        states: initial states, (N, width) each.
         lengths: valid steps of each row, int64 (N,); None means all T.
-        reverse: start at each row's own last step; outputs stay at their input's step.
-        mask_key: what dropout and zoneout masks are drawn from; None outside training, where each
-            mask is its expectation.
         names: values to record, (T, N, width) each, zero past a row's end.
-        probes: for some of ``names`` a zero tensor (T, N, width) that is added to the value, so
-            that its gradient is the value's error term.
         engine: ask for an engine by name.
         derivative: how the reference engine differentiates: by our backward "program", or by
             torch's "autograd", which any order of derivative uses anyway.
 
     Raises ValueError where a shape, a dtype or the engine's name does not fit.
     """
-    if torch.compiler.is_compiling():
-        torch._dynamo.graph_break()
     like = x if lengths is None else x[:, :0]  # of a ragged batch no row is full
     choice = choose(program, like=like, names=names, engine=engine)
-    if choice.engine == "cpu" and any(bool(p.any()) for p in (probes or {}).values()):
+    probed = any(bool(p.any()) for d in directions for p in (d.probes or {}).values())
+    if choice.engine == "cpu" and probed:
         choice = Choice("reference", "a probe that is not zero changes the values")
-    _check(program, families, x, states)
-    families = {name: families[name].contiguous() for name in program.families}
-    sizes = infer_sizes(program, x, states, families)
-    probes = dict(probes or {})
+    names, calls = tuple(names), []
+    for d in directions:
+        sizes = _sizes(program, d.families, x, d.states)
+        plan = schedule(program, names, bool(d.probes))
+        call = Call(plan, sizes, None, {}, names, tuple(d.probes or ()))
+        calls.append((call, d))
     if x.shape[0] == 0 or x.shape[1] == 0:
-        return _nothing_to_do(program, x, states, names, sizes)
-    active = valid_steps(lengths, x.shape[0])
-    if active is not None:
-        x = torch.where(active, x, x.new_zeros(()))
-    plan = schedule(program, tuple(names), bool(probes))
-    masks = mask_values(plan.program, mask_key, x, sizes)
-    call = Call(plan, sizes, active, masks, tuple(names), tuple(probes))
-    tensors = [x, *states, *families.values(), *probes.values()]
+        return [_nothing_to_do(program, x, d.states, names, call.sizes) for call, d in calls]
     with torch.autocast(x.device.type, enabled=False):
         if choice.engine == "cpu":
-            returned = cpu.returned(call, lengths, reverse, mask_key is not None, tensors)
+            jobs = [
+                cpu.Job(call, cpu.Options(lengths, d.reverse, d.mask_key), _tensors(program, d))
+                for call, d in calls
+            ]
+            found = cpu.returned(jobs, x)
         else:
-            run_on = partial(_returned, choice.engine, call, lengths, derivative)
-            returned = in_time(run_on, call, lengths, reverse, tensors)
-    output, finals, records = (
-        returned[0],
-        returned[1 : 1 + len(states)],
-        returned[1 + len(states) :],
+            found = [
+                _through(choice.engine, call, d, x, lengths, derivative) for call, d in calls
+            ]  # fmt: skip
+    count = 1 + len(program.states)
+    return [
+        Result(r[0], tuple(r[1:count]), dict(zip(names, r[count:], strict=True))) for r in found
+    ]
+
+
+def _tensors(program: Program, d: Direction) -> list[Tensor]:
+    families = [d.families[name].contiguous() for name in program.families]
+    return [*d.states, *families, *(d.probes or {}).values()]
+
+
+def _through(
+    engine: str,
+    call: Call,
+    d: Direction,
+    x: Tensor,
+    lengths: Tensor | None,
+    derivative: str,
+) -> tuple[Tensor, ...]:
+    call, x = call.on(x, lengths, d.mask_key)
+    run_on = partial(_returned, engine, call, lengths, derivative)
+    return in_time(run_on, call, lengths, d.reverse, [x, *_tensors(call.plan.source, d)])
+
+
+_known_sizes: dict[Any, dict[str, int]] = {}
+
+
+def _sizes(
+    program: Program, families: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor]
+) -> dict[str, int]:
+    """The number of every width, checked; what was checked once is remembered."""
+    tensors = (*states, *families.values())
+    key = (
+        program,
+        x.shape[2:] if x.dim() == 3 else None,
+        *[(t.shape, t.dtype == x.dtype, t.device == x.device) for t in tensors],
+        *families,
+        x.shape[1] if x.dim() == 3 else None,
     )
-    return Result(output, tuple(finals), dict(zip(names, records, strict=True)))
+    found = _known_sizes.get(key)
+    if found is None:
+        _check(program, families, x, states)
+        known = {name: families[name] for name in program.families}
+        found = infer_sizes(program, x, states, known)
+        if len(_known_sizes) >= REMEMBERED:
+            _known_sizes.clear()
+        _known_sizes[key] = found
+    return found
+
+
+REMEMBERED = 1024
+"""Combinations of shapes that were checked."""
 
 
 def _returned(
@@ -231,25 +308,3 @@ def _nothing_to_do(
     records = {n: x.new_zeros(steps, rows, sizes[program.width_of(n)]) for n in names}
     output = x.new_zeros(steps, rows, sizes[program.output_width])
     return Result(output, tuple(states), records)
-
-
-def mask_values(
-    program: Program, key: MaskKey | None, x: Tensor, sizes: Mapping[str, int]
-) -> Values:  # fmt: skip
-    masks: Values = {}
-    for index, node in enumerate(program.nodes):
-        if node.op != "mask":
-            continue
-        rate, hit, miss = node["rate"], node["hit"], node["miss"]
-        if key is None:
-            expected = x.new_full((), rate * hit + (1.0 - rate) * miss)
-            stepped = node["per"] == "step"
-            masks[index] = expected.expand(x.shape[0], 1, 1) if stepped else expected
-            continue
-        steps = (0, x.shape[0]) if node["per"] == "step" else None
-        draw = uniform(
-            key, node["name"], x.shape[1], steps, sizes[program.widths[index]],
-            device=x.device, dtype=x.dtype,
-        )  # fmt: skip
-        masks[index] = torch.where(draw < rate, x.new_full((), hit), x.new_full((), miss))
-    return masks

@@ -92,7 +92,7 @@ def infer_sizes(
 
 
 @lru_cache(maxsize=256)
-def _cuts(
+def cuts(
     program: Program, given: tuple[tuple[str, int], ...]
 ) -> tuple[dict[str, dict[str, slice]], dict[str, list[slice]]]:
     """For each family the rows of every block, and the columns of every operand."""
@@ -112,7 +112,7 @@ class Weights:
         self, program: Program, families: Mapping[str, Tensor], sizes: Mapping[str, int]
     ) -> None:
         self.families = families
-        self.rows, self.columns = _cuts(program, tuple(sizes.items()))
+        self.rows, self.columns = cuts(program, tuple(sizes.items()))
         self._cut: dict[tuple[str, int, tuple[str, ...]], Tensor] = {}
 
     def vector(self, family: str, block: str) -> Tensor:

@@ -9,7 +9,7 @@ backpropagation through time after another, and falls back to the first way for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from headgate.engines.evaluate import Runner, Values, Weights, leaf_constants
-from headgate.engines.layout import reversed_rows
-from headgate.program.program import Node
+from headgate.engines.layout import reversed_rows, valid_steps
+from headgate.engines.random import MaskKey, uniform
+from headgate.program.program import Node, Program
 from headgate.program.schedule import BackwardPlan, Plan
 
 OUTPUT = ""
@@ -39,6 +40,14 @@ class Call:
     masks: Values
     names: tuple[str, ...]
     probed: tuple[str, ...]
+
+    def on(self, x: Tensor, lengths: Tensor | None, key: MaskKey | None) -> tuple[Call, Tensor]:
+        """The call with its masks and valid steps, and x with zeros past each row's end."""
+        active = valid_steps(lengths, x.shape[0])
+        if active is not None:
+            x = torch.where(active, x, x.new_zeros(()))
+        masks = mask_values(self.plan.program, key, x, self.sizes)
+        return replace(self, active=active, masks=masks), x
 
     def unpack(self, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Weights, Values]:
         """x, the states, the weights and the probes, out of the flat order of ``Recurrence``."""
@@ -323,3 +332,25 @@ def parameter_gradients(
                 target = target[:, weights.columns[family][part]]
             target += piece
     return gradients
+
+
+def mask_values(
+    program: Program, key: MaskKey | None, x: Tensor, sizes: Mapping[str, int]
+) -> Values:  # fmt: skip
+    masks: Values = {}
+    for index, node in enumerate(program.nodes):
+        if node.op != "mask":
+            continue
+        rate, hit, miss = node["rate"], node["hit"], node["miss"]
+        if key is None:
+            expected = x.new_full((), rate * hit + (1.0 - rate) * miss)
+            stepped = node["per"] == "step"
+            masks[index] = expected.expand(x.shape[0], 1, 1) if stepped else expected
+            continue
+        steps = (0, x.shape[0]) if node["per"] == "step" else None
+        draw = uniform(
+            key, node["name"], x.shape[1], steps, sizes[program.widths[index]],
+            device=x.device, dtype=x.dtype,
+        )  # fmt: skip
+        masks[index] = torch.where(draw < rate, x.new_full((), hit), x.new_full((), miss))
+    return masks

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headgate import native
 from headgate.engines import cpu
-from headgate.engines.dispatch import choose, mask_values, run
+from headgate.engines.dispatch import choose, run
 from headgate.engines.reference import Call
 from headgate.program.program import Program
 from headgate.program.schedule import schedule
@@ -107,9 +107,7 @@ class CompiledStepper:
         prepared = []
         for layer, start in zip(layers, states, strict=True):
             x = like.new_zeros(1, rows, layer.sizes[program.input_width])
-            call = Call(
-                plan, layer.sizes, None, mask_values(plan.program, None, x, layer.sizes), (), ()
-            )
+            call = Call(plan, layer.sizes, None, {}, (), ())
             families = [layer.families[name].detach().contiguous() for name in program.families]
             prepared.append(cpu.prepared(call, [x, *start, *families], layer.residual))
         self._shapes = [[(tuple(s.shape), s.dtype) for s in start] for start in states]

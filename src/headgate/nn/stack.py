@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, choose, run
+from headgate.engines import Choice, Direction, Result, choose, run_directions
 from headgate.engines.random import MaskKey
 from headgate.nn import states
 from headgate.nn.autocast import caster
@@ -149,12 +149,7 @@ class Stack(WithBlocks, nn.Module):
             seen = x
             if layer and seed is not None and self.dropout:
                 seen = dropout(x, self.dropout, MaskKey(seed, layer, 0))
-            results = []
-            for direction in range(self.num_directions):
-                start = initial[layer * self.num_directions + direction]
-                results.append(
-                    self._direction(layer, direction, seen, start, batch, seed, record, names)
-                )
+            results = self._layer(layer, seen, initial, batch, seed, record, names)
             finals += [result.states for result in results]
             output = self._merged(layer, [result.output for result in results], x, batch)
             if layer < self.num_layers - 1:
@@ -164,40 +159,43 @@ class Stack(WithBlocks, nn.Module):
             return batch.state(self._last(top, x, batch)), states.join(finals, batch)
         return batch.output(output), states.join(finals, batch)
 
-    def _direction(
+    def _layer(
         self,
         layer: int,
-        direction: int,
         x: Tensor,
-        start: tuple[Tensor, ...],
+        initial: states.Inner,
         batch: Batch,
         seed: int | None,
         record: Record | None,
         names: tuple[str, ...],
-    ) -> Any:
-        key = None if seed is None else MaskKey(seed, layer, direction)
-        families = self._families(layer, direction)
-        if key is not None:
-            for family in self._dropped:
-                families[family] = weight_drop(families[family], self.weight_drop, key, family)
+    ) -> list[Result]:
+        """Each direction of a layer."""
         cast = caster(x, next(self.parameters()).dtype, on_cpu=self._autocasts_on_cpu)
-        x, probes = cast(x), None
+        x, directions = cast(x), []
+        for direction in range(self.num_directions):
+            key = None if seed is None else MaskKey(seed, layer, direction)
+            families = self._families(layer, direction)
+            if key is not None:
+                for family in self._dropped:
+                    families[family] = weight_drop(families[family], self.weight_drop, key, family)
+            probes = None
+            if record is not None:
+                probes = record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
+            start = initial[layer * self.num_directions + direction]
+            directions.append(
+                Direction(
+                    {name: cast(value) for name, value in families.items()},
+                    tuple(map(cast, start)),
+                    direction == 1,
+                    key if self.program.has_masks else None,
+                    probes,
+                )
+            )
+        results = run_directions(self.program, directions, x, lengths=batch.lengths, names=names)
         if record is not None:
-            probes = record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
-        result = run(
-            self.program,
-            {name: cast(value) for name, value in families.items()},
-            x,
-            tuple(map(cast, start)),
-            lengths=batch.lengths,
-            reverse=direction == 1,
-            mask_key=key if self.program.has_masks else None,
-            names=names,
-            probes=probes,
-        )
-        if record is not None:
-            record.keep(result.records, layer, direction)
-        return result
+            for direction, result in enumerate(results):
+                record.keep(result.records, layer, direction)
+        return results
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""

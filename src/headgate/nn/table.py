@@ -8,6 +8,7 @@ stays inside r ∘ (…) and is a family of its own, d.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -66,49 +67,57 @@ def families_from_torch(
 
     A family that has no parameter, because the module has no biases, is zero.
     """
+    found = {stem: get(stem) for stem in TABLE[kind]}
+    given = {stem: parameter for stem, parameter in found.items() if parameter is not None}
     families: dict[str, Tensor] = {}
-    like: Tensor | None = None
-    for stem, entries in TABLE[kind].items():
-        parameter = get(stem)
-        if parameter is None:
-            continue
-        like = parameter
-        for family, share in _shares(parameter, entries, program, sizes).items():
-            families[family] = families[family] + share if family in families else share
-    assert like is not None
+    for family, stem, pieces in _shares(kind, program, tuple(sizes.items()), tuple(given)):
+        parameter = given[stem]
+        share = parameter if pieces is None else _joined(parameter, pieces)
+        families[family] = families[family] + share if family in families else share
     for family in families_of(kind, program):
         if family not in families:
+            like = next(iter(given.values()))
             families[family] = like.new_zeros(program.shape(family, sizes))
     return families
 
 
+@lru_cache(maxsize=256)
 def families_of(kind: str, program: Program) -> list[str]:
     """The program's families that torch's parameters make up."""
     entries = [entry for entries in TABLE[kind].values() for entry in entries]
     return [f for f in dict.fromkeys(split_gate(e)[0] for e in entries) if f in program.families]
 
 
+Piece = slice | int
+"""Rows of a parameter, or a number of rows of zeros."""
+
+
+def _joined(parameter: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    rest = parameter.shape[1:]
+    return torch.cat(
+        [parameter.new_zeros(p, *rest) if isinstance(p, int) else parameter[p] for p in pieces]
+    )
+
+
+@lru_cache(maxsize=256)
 def _shares(
-    parameter: Tensor, entries: Sequence[str], program: Program, sizes: Mapping[str, int]
-) -> dict[str, Tensor]:
-    """One parameter's share of each family, in the family's order of blocks, zero elsewhere."""
-    rows = parameter_rows(entries, program, sizes)
-    shares = {}
-    for family in dict.fromkeys(name for name, _, _ in rows):
-        mine = {block: at for name, block, at in rows if name == family}
-        if len(mine) == len(rows) and tuple(mine) == program.families[family].block_names:
-            shares[family] = parameter
-            continue
-        shape = program.shape(family, sizes)
-        shares[family] = torch.cat(
-            [
-                parameter[mine[block]]
-                if block in mine
-                else parameter.new_zeros(at.stop - at.start, *shape[1:])
-                for block, at in program.rows(family, sizes).items()
+    kind: str, program: Program, sizes: tuple[tuple[str, int], ...], stems: tuple[str, ...]
+) -> list[tuple[str, str, list[Piece] | None]]:
+    """Each parameter's share of each family, in the family's order of blocks; None: all of it."""
+    found = []
+    for stem in stems:
+        rows = parameter_rows(TABLE[kind][stem], program, dict(sizes))
+        for family in dict.fromkeys(name for name, _, _ in rows):
+            mine = {block: at for name, block, at in rows if name == family}
+            blocks = program.rows(family, dict(sizes))
+            if len(mine) == len(rows) and tuple(mine) == tuple(blocks):
+                found.append((family, stem, None))
+                continue
+            pieces: list[Piece] = [
+                mine[block] if block in mine else at.stop - at.start for block, at in blocks.items()
             ]
-        )
-    return shares
+            found.append((family, stem, pieces))
+    return found
 
 
 class TorchFamilies:

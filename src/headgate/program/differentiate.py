@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headgate.program.builder import Builder
-from headgate.program.program import COMPARISONS, SCALAR, Node, Program
+from headgate.program.program import COMPARISONS, SCALAR, UNARY, Node, Program
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class _Sweep:
 
     def run(self) -> Backward:
         program = self.program
+        self.nexts = {state.next for state in program.states}
         for state in program.states:
             leaf = self.builder.add("cotangent", (), state.width, state=state.name)
             self.accumulate(state.next, leaf)
@@ -92,6 +93,8 @@ class _Sweep:
             return self.builder.constant(node["value"])
         if node.op == "count":
             return self.builder.copy(node, SCALAR, int)
+        if node.op in UNARY and node.args[0] in self.nexts:  # cheaper made again than remembered
+            return self.builder.add(node.op, [self.kept(node.args[0])], self.program.widths[index])
         return self.builder.add("kept", (), self.program.widths[index], node=index)
 
     def accumulate(self, index: int, delta: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headgate.program.program import SCALAR
+from headgate.program.program import SCALAR, Node
 from headgate.program.schedule import Group
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ MORE = ("log_sigmoid", "sqrt", "rsqrt", "abs", "maximum", "minimum")
 CONDITIONS = ("greater", "greater_equal", "less", "less_equal", "equal", "where", "clip", "copy")
 OPS = (*ARITHMETIC, *MORE, *CONDITIONS)
 """In the order of ``Op`` in csrc/loop.hpp."""
+
+
+FROM_ZERO, FROM_SLOT = -1, -2
+MAX_SEGMENTS = 4
+"""As in csrc/loop.hpp."""
 
 
 @dataclass(frozen=True)
@@ -35,46 +40,75 @@ Slot = int | tuple[str, float]
 
 
 @dataclass
+class Product:
+    """Segments (operand's tensor, weight, depth), the slots, and what each slot starts from."""
+
+    segments: list[tuple[int, int, int]]
+    slots: list[int]
+    starts: list[int]
+
+
+@dataclass
 class Code:
     """One pass in virtual slots, each written once (a product adds to its slot)."""
 
     width: int
     vectors: int
     rows: int
-    early: list[tuple[int, int]] = field(default_factory=list)
-    zeroed: list[int] = field(default_factory=list)
-    products: list[tuple[int, int, int, list[int]]] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    masks: list[tuple[int, int, bool, float, float, float]] = field(default_factory=list)
     loads: list[tuple[int, int]] = field(default_factory=list)
     instructions: list[tuple[str, int, list[Slot], float, float]] = field(default_factory=list)
     stores: list[tuple[Slot, int]] = field(default_factory=list)
     sums: list[tuple[Slot, int]] = field(default_factory=list)
     slots: int = 0
 
+    def join(self) -> None:
+        """A product that goes on in the slots of the one before becomes part of it."""
+        joined: list[Product] = []
+        for product in self.products:
+            last = joined[-1] if joined else None
+            goes_on = last and last.slots == product.slots and set(product.starts) == {FROM_SLOT}
+            if last and goes_on and len(last.segments) + len(product.segments) <= MAX_SEGMENTS:
+                last.segments += product.segments
+            else:
+                joined.append(product)
+        self.products = joined
+
     def allocate(self) -> None:
-        """Virtual slots to few real ones: a slot is free again after its last use."""
+        """Virtual slots to few real ones: a slot is free again after its last use.
+
+        What is loaded or stored has a slot of its own, which may be the tensor's memory.
+        """
         end = len(self.instructions)
         last: dict[Slot, int] = {}
         for at, (_, out, args, _, _) in enumerate(self.instructions):
             last[out] = at
             last.update(dict.fromkeys(args, at))
-        last.update({slot: end for slot, _ in (*self.stores, *self.sums)})
+        kept = [slot for slot, _ in (*self.stores, *self.sums, *self.loads)]
+        last.update(dict.fromkeys(kept, end))
         real: dict[Slot, int] = {}
         free: list[int] = []
+        alone = set(kept)
 
-        def take(slot: Slot) -> int:
-            real[slot] = free.pop() if free else self.slots
-            self.slots = max(self.slots, real[slot] + 1)
-            return real[slot]
+        def take(slot: Slot) -> None:
+            if slot in alone or not free:
+                real[slot] = self.slots
+                self.slots += 1
+            else:
+                real[slot] = free.pop()
 
-        begun = [s for s, _ in self.early] + self.zeroed + [s for s, _ in self.loads]
-        for slot in begun:
+        begun = [s for p in self.products for s in p.slots] + [s for s, *_ in self.masks]
+        for slot in dict.fromkeys([*begun, *(s for s, _ in self.loads)]):
             take(slot)
         ending: dict[int, list[Slot]] = {}
         for slot, at in last.items():
             ending.setdefault(at, []).append(slot)
         for at, (_, out, _, _, _) in enumerate(self.instructions):
+            free += [real[s] for s in ending.get(at, ()) if s in real and s not in alone]
             take(out)
-            free += [real[s] for s in ending.get(at, ()) if s in real]
+            if last[out] == at and out not in alone:
+                free.append(real[out])
         self.real = real
 
     def finish(self, fixed: Mapping[float, int]) -> tuple[Any, ...]:
@@ -85,17 +119,21 @@ class Code:
         for op, out, args, low, high in self.instructions:
             a, b, c = [*map(where, args), 0, 0, 0][:3]
             instructions.append((OPS.index(op), where(out), a, b, c, low, high))
+        loaded, stored = {s for s, _ in self.loads}, {s for s, _ in self.stores}
+        stores, taken = [], {s for s in stored if isinstance(s, tuple)} | (stored & loaded)
+        for slot, tensor in self.stores:  # only one of several tensors can be the slot's memory
+            stores.append((where(slot), tensor, slot not in taken))
+            taken.add(slot)
         return (
             self.width,
             self.vectors,
             self.rows,
-            [(where(s), t) for s, t in self.early],
-            [where(s) for s in self.zeroed],
-            [(o, w, d, [where(s) for s in slots]) for o, w, d, slots in self.products],
-            [(where(s), t) for s, t in self.loads],
+            [(p.segments, [where(s) for s in p.slots], p.starts) for p in self.products],
+            [(where(s), *rest) for s, *rest in self.masks],
+            [(where(s), t, s not in stored) for s, t in self.loads],
             instructions,
-            [(where(s), t) for s, t in self.stores],
-            [(where(s), t) for s, t in self.sums],
+            stores,
+            [(where(s), t, False) for s, t in self.sums],
         )
 
 
@@ -118,22 +156,30 @@ class PassCompiler:
         self.size = self.source.sizes[self.made.width]
         machine = compiler.machine
         blocks = max((len(g.nodes) for g in self.made.groups), default=0)
-        spare = machine.max_vectors // blocks if blocks else 2
+        spare = machine.max_vectors // blocks if blocks else 1
         vectors = max(1, min(spare, math.ceil(self.size / machine.lanes)))
         rows = machine.tile_rows(min(machine.max_vectors, max(1, blocks) * vectors))
         self.code = Code(self.size, vectors, rows)
         self.slot: dict[int, Slot] = {}
+        self.start: dict[int, int] = {}
+        self.rest: dict[int, tuple[int, list[int]]] = {}
+        self.inner: set[int] = set()
 
     def run(self) -> Code:
+        self._gather()
         for group in self.made.groups:
             self._product(group)
+        self.code.join()
         for index in self.made.values:
-            self._value(index)
+            if index not in self.inner:
+                self._value(index)
         for index in self.made.sums:
             args = [self._value(a) for a in self.source.nodes[index].args]
             total = args[0]
             for other in args[1:]:
                 total = self._emit("add", [total, other])
+            if len(args) == 1:  # its lanes past the width are cleared
+                total = self._emit("copy", [total])
             block = self.code.vectors * self.all.machine.lanes
             panels = math.ceil(self.size / block)
             self.code.sums.append((total, self.all.tensor(("sum", index), 1, panels)))
@@ -143,10 +189,78 @@ class PassCompiler:
         self.code.allocate()
         return self.code
 
+    def _gather(self) -> None:
+        """Sums that a product's tile forms by itself: of products, and of one value in memory."""
+        group_of = {n: k for k, g in enumerate(self.made.groups) for n in g.nodes}
+        inside = set(self.made.values)
+        for root in self.made.values:
+            if self.source.nodes[root].op != "add" or self._absorbed(root, inside):
+                continue
+            sums: list[int] = []
+            terms = self._terms(root, inside, sums)
+            products: list[int] = []
+            for term in terms:
+                groups = {group_of[p] for p in products}
+                if term in group_of and self._once(term) and group_of[term] not in groups:
+                    products.append(term)
+            if not products:
+                continue
+            slot = self.all.registers.new()
+            self.slot.update(dict.fromkeys(products, slot))
+            self.inner.update(sums)
+            outside = next((t for t in terms if self._in_memory(t)), None)
+            if outside is not None:
+                self.start[slot] = self._tensor_of(outside)
+            gone = {*products, outside}
+            rest = [t for t in terms if t not in gone] + terms_again(terms, outside)
+            if rest:
+                self.rest[root] = slot, rest
+            else:
+                self.slot[root] = slot
+
+    def _once(self, index: int) -> bool:
+        return len(self.all.uses.get(index, [])) == 1
+
+    def _absorbed(self, index: int, inside: set[int]) -> bool:
+        """Whether a sum is but a term of another sum in this pass."""
+        users = self.all.uses.get(index, [])
+        return (
+            len(users) == 1
+            and users[0] in inside
+            and self.source.nodes[users[0]].op == "add"
+            and self.source.widths[users[0]] == self.source.widths[index]
+        )
+
+    def _terms(self, root: int, inside: set[int], sums: list[int]) -> list[int]:
+        """What a sum adds up, through the ``sums`` that are but its terms."""
+        found: list[int] = []
+        for arg in self.source.nodes[root].args:
+            if arg in inside and self.source.nodes[arg].op == "add" and self._absorbed(arg, inside):
+                sums.append(arg)
+                found += self._terms(arg, inside, sums)
+            else:
+                found.append(arg)
+        return found
+
+    def _in_memory(self, index: int) -> bool:
+        """A value of this width that is read from a tensor."""
+        if self.source.widths[index] != self.made.width or self.source.nodes[index].op == "row_sum":
+            return False
+        leaf = self.source.leaves.get(index)
+        if leaf is not None:
+            return isinstance(leaf, tuple) and leaf[0] != "mask"
+        return self._elsewhere(index)
+
     def _product(self, group: Group) -> None:
-        slots: list[int] = []
+        slots, starts = [], []
         for node in group.nodes:
-            slots.append(self._accumulator(node, slots))
+            slot = self.slot.get(node)
+            if slot is None:
+                slot = self.slot[node] = self.all.registers.new()
+            assert isinstance(slot, int)
+            slots.append(slot)
+            starts.append(self.start.get(slot, FROM_ZERO))
+            self.start[slot] = FROM_SLOT
         unit_block = self.code.vectors * self.all.machine.lanes
         joined = self.source.joined.get(group.operands)
         if group.transpose and not joined:
@@ -157,8 +271,9 @@ class PassCompiler:
             depth = self._depth(group, blocks, operand)
             name = joined or self._memory(operand)
             packing = Packing(group.family, group.part, blocks, group.transpose, unit_block)
-            tensor = self.all.tensor(name, depth)
-            self.code.products.append((tensor, self.all.weight(packing), depth, slots))
+            segment = (self.all.tensor(name, depth), self.all.weight(packing), depth)
+            self.code.products.append(Product([segment], slots, starts))
+            starts = [FROM_SLOT] * len(slots)
 
     def _depth(self, group: Group, blocks: Sequence[str], operand: int) -> int:
         width = self.source.sizes[self.source.widths[operand]]
@@ -172,53 +287,6 @@ class PassCompiler:
         assert stored is not None
         return stored
 
-    def _accumulator(self, node: int, taken: Sequence[int]) -> int:
-        """The slot a product adds to: a fresh zero, or the other term of the sum it belongs to.
-
-        The blocks of one product are written at once, so none may add to a slot ``taken`` by
-        another.
-        """
-        slot = self.all.registers.new()
-        self.slot[node] = slot
-        total = self._sum_of(node)
-        other = self._other_term(total, node) if total is not None else None
-        if other is None or total is None or self.slot.get(other) in taken:
-            self.code.zeroed.append(slot)
-            return slot
-        if other in self.slot:
-            slot = self._integer(other)
-            self.slot[node] = slot
-        else:
-            tensor = self._tensor_of(other)
-            self.code.early.append((slot, tensor))
-        self.slot[total] = slot
-        return slot
-
-    def _integer(self, node: int) -> int:
-        slot = self.slot[node]
-        assert isinstance(slot, int)
-        return slot
-
-    def _sum_of(self, node: int) -> int | None:
-        """The sum that alone uses this product, where it is made in this pass."""
-        users = self.all.uses.get(node, [])
-        if len(users) != 1 or self.source.nodes[users[0]].op != "add":
-            return None
-        return users[0] if users[0] in self.made.values else None
-
-    def _other_term(self, total: int, node: int) -> int | None:
-        a, b = self.source.nodes[total].args
-        other = b if a == node else a
-        if a == b or self.source.widths[other] != self.made.width:
-            return None
-        if other in self.slot:
-            alone = len(self.all.uses.get(other, [])) == 1
-            return other if alone and isinstance(self.slot[other], int) else None
-        outside = other in self.source.leaves or self.all.home.get(other) != self.number
-        if other in self.all.lazy or not outside:
-            return None
-        return None if isinstance(self.source.leaves.get(other), float) else other
-
     def _tensor_of(self, index: int) -> int:
         if self.source.nodes[index].op == "row_sum":
             return self.all.tensor(("sum", index), 1)
@@ -226,9 +294,16 @@ class PassCompiler:
         width = 1 if scalar else self.source.sizes[self.source.widths[index]]
         return self.all.tensor(self._memory(index), width)
 
-    def _load(self, name_or_tensor: int) -> int:
+    def _load(self, tensor: int) -> int:
         slot = self.all.registers.new()
-        self.code.loads.append((slot, name_or_tensor))
+        self.code.loads.append((slot, tensor))
+        return slot
+
+    def _mask(self, node: Node) -> int:
+        slot = self.all.registers.new()
+        number, stepped = self.all.mask(node["name"]), node["per"] == "step"
+        mask = (slot, number, stepped, node["rate"], node["hit"], node["miss"])
+        self.code.masks.append(mask)
         return slot
 
     def _emit(self, op: str, args: list[Slot], low: float = 0.0, high: float = 0.0) -> int:
@@ -244,8 +319,14 @@ class PassCompiler:
         leaf = self.source.leaves.get(index)
         if isinstance(leaf, float):
             slot: Slot = self.all.constant(leaf)
+        elif isinstance(leaf, tuple) and leaf[0] == "mask":
+            slot = self._mask(leaf[1])
         elif leaf is not None or node.op == "row_sum" or self._elsewhere(index):
             slot = self._load(self._tensor_of(index))
+        elif index in self.rest:
+            slot, terms = self.rest[index]
+            for term in terms:
+                slot = self._emit("add", [slot, self._value(term)])
         elif node.op == "expand":
             slot = self._value(node.args[0])
         elif node.op == "clip":
@@ -258,3 +339,8 @@ class PassCompiler:
     def _elsewhere(self, index: int) -> bool:
         home = self.all.home.get(index)
         return home is not None and home != self.number and index not in self.all.lazy
+
+
+def terms_again(terms: Sequence[int], outside: int | None) -> list[int]:
+    """What a sum has of ``outside`` beyond its start."""
+    return [t for t in terms if t == outside][1:] if outside is not None else []

@@ -17,6 +17,9 @@ from headgate.program.schedule import Group, Phase
 KINDS = ("step", "row", "vector", "state", "chunk", "partial", "chunk_partial")
 LEAVES = ("input", "state", "parameter", "constant", "count", "mask", "kept", "cotangent")
 
+BLOCK = 48
+"""Vectors of a slot: those of all values in use should stay in the first-level cache."""
+
 Name = tuple[Any, ...]
 
 
@@ -72,6 +75,7 @@ class Compiler:
         self.tensors: dict[Name, tuple[str, int, int]] = {}
         self.weights: dict[Packing, int] = {}
         self.constants: dict[float, int] = {}
+        self.masks: dict[str, int] = {}
         self.home: dict[int, int] = {}
         self.lazy = source.lazy | _scalars(source)
         self.uses = _count_uses(source)
@@ -85,9 +89,7 @@ class Compiler:
         slots = max((p.slots for p in self._compiled), default=0)
         self.slots = slots + len(self.constants)
         self._fixed = {value: slots + k for k, value in enumerate(self.constants)}
-        self.slot_size = machine.lanes * max(
-            [p.vectors * p.rows for p in self._compiled], default=1
-        )
+        self.slot_size = machine.lanes * BLOCK
 
     def arguments(self) -> dict[str, Any]:
         """What ``_native.Plan`` takes."""
@@ -216,6 +218,9 @@ class Compiler:
 
     def weight(self, packing: Packing) -> int:
         return self.weights.setdefault(packing, len(self.weights))
+
+    def mask(self, name: str) -> int:
+        return self.masks.setdefault(name, len(self.masks))
 
     def constant(self, value: float) -> tuple[str, float]:
         self.constants.setdefault(value, 0)

@@ -1,351 +1,303 @@
-"""The compiled engine: a Plan's time loop in native code, what surrounds it in torch operations."""
+"""The compiled engine: a Plan's time loop and the products after it in native code."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from headgate import native
-from headgate.engines.cpu.code import Packing
-from headgate.engines.cpu.compile import Compiler, Name
+from headgate.engines.cpu.bind import Shape, bind_backward, bind_forward
+from headgate.engines.cpu.loop import Compiled, Loop, loop_for
 from headgate.engines.cpu.memory import Lease
-from headgate.engines.cpu.products import AfterLoop, Joined
-from headgate.engines.cpu.sources import (
-    Layout,
-    backward_source,
-    fixed_nodes,
-    forward_source,
-    histories,
-    joined_deltas,
-    only,
-    read_outside,
-)
-from headgate.engines.cpu.weights import instruction_set, machine_for, packed
+from headgate.engines.cpu.sources import Layout, fixed_nodes, histories
+from headgate.engines.cpu.weights import instruction_set, machine_for
 from headgate.engines.evaluate import Runner, Values, Weights, leaf_constants
-from headgate.engines.layout import reversed_rows
-from headgate.engines.reference import (
-    OUTPUT,
-    Call,
-    cotangent_name,
-    in_time,
-    through_autograd,
-    through_torch,
-)
-from headgate.program.program import COMPARISONS, Program
-
-
-@dataclass
-class Compiled:
-    """A native plan, its tensors and weights by name, and how often it may be run."""
-
-    plan: Any
-    tensors: list[Name]
-    weights: list[Packing]
-
-
-@lru_cache(maxsize=512)
-def compiled(program: Program, layout: Layout, backward: bool) -> Compiled:
-    source = (backward_source if backward else forward_source)(program, layout)
-    compiler = Compiler(source, layout.machine)
-    native_plan = native.extension.Plan(**compiler.arguments())  # type: ignore[union-attr]
-    return Compiled(native_plan, list(compiler.tensors), list(compiler.weights))
-
+from headgate.engines.random import MaskKey
+from headgate.engines.reference import Call, in_time, through_autograd, through_torch
+from headgate.program.schedule import Phase
 
 FUSED_FROM = 8
 """Rows that fill the product's tile, so that nothing is gained by taking steps together."""
+BOUND_AT_MOST = 64
+"""Shapes of calls for which a loop remembers where its tensors lie."""
+LOOPS_AT_MOST = 256
+NO_STREAMS: list[int] = []
 
-Argument = tuple[int, int, int, int]
-Options = tuple[Tensor | None, bool, bool]
+NativeCall = tuple[Any, list[int], int, int, list[int]]
+"""Binding, addresses, address of the lengths, seed and streams of masks."""
+
+_loops: dict[Any, Loop] = {}
 
 
-@dataclass
-class Job:
-    """One call in one direction: how it is laid out, and the tensors by name."""
+@dataclass(frozen=True)
+class Options:
+    """What a call fixes besides its tensors: valid steps, direction, masks' key (None: no draw)."""
 
-    call: Call
-    program: Program
-    layout: Layout
-    weights: Weights
     lengths: Tensor | None
     reverse: bool
-    shape: tuple[int, int]
-    like: Tensor
-    arguments: dict[Name, Argument]
-    lease: Lease
-
-    def step(self, name: Name, tensor: Tensor) -> None:
-        """A tensor (T, N, width)."""
-        self.arguments[name] = (tensor.data_ptr(), 0, tensor.stride(0), tensor.stride(1))
-
-    def fixed(self, name: Name, tensor: Tensor) -> None:
-        """A tensor that is the same at every step, (N, width) or (width)."""
-        row = tensor.stride(0) if tensor.dim() == 2 else 0
-        self.arguments[name] = (tensor.data_ptr(), 0, 0, row)
-
-    def state(self, name: Name, start: Tensor, end: Tensor) -> None:
-        self.arguments[name] = (start.data_ptr(), end.data_ptr(), 0, 0)
-
-    def room(self, *shape: int) -> Tensor:
-        """Memory for values of every step; past a ragged row's end it must be zero."""
-        make = self.like.new_empty if self.lengths is None else self.like.new_zeros
-        return make(shape)
-
-    def run(self, backward: bool) -> None:
-        made = compiled(self.program, self.layout, backward)
-        used = [packed(self.weights, packing) for packing in made.weights]
-        native.extension.run(  # type: ignore[union-attr]
-            instruction_set()[0],
-            made.plan,
-            self.like.dtype == torch.float64,
-            *self.shape,
-            0 if self.lengths is None else self.lengths.data_ptr(),
-            self.reverse,
-            torch.get_num_threads(),
-            [self.arguments.get(name, (0, 0, 0, 0)) for name in made.tensors],
-            [tensor.data_ptr() for tensor in used],
-        )
+    key: MaskKey | None
 
 
-def start(
-    call: Call,
-    tensors: Sequence[Tensor],
-    lengths: Tensor | None,
-    reverse: bool,
-    drawn: bool,
-    kept: bool,
-) -> Job:
-    x, _, weights, _ = call.unpack(tensors)
-    layout = Layout(
-        sizes=tuple(sorted(call.sizes.items())),
-        machine=machine_for(x.dtype),
-        drawn=drawn,
-        kept=kept,
-        shifted=not (reverse and lengths is not None),
-        fused=x.shape[1] >= FUSED_FROM,
-        names=call.names,
-        probed=call.probed,
-    )
-    program = call.plan.source
-    return Job(
-        call,
-        program,
-        layout,
-        weights,
-        lengths,
-        reverse,
-        (x.shape[0], x.shape[1]),
-        x,
-        {},
-        Lease(x, lengths is not None),
-    )
+@dataclass(frozen=True)
+class Job:
+    """A call, its options, and its tensors but for the input: states, families, probes."""
+
+    call: Call
+    options: Options
+    tensors: Sequence[Tensor]
 
 
-def forward(job: Job, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Values]:
-    """Output, final states and records; and the kept values by forward node."""
-    call, plan, program = job.call, job.call.plan, job.call.plan.program
-    x, states, _, _ = call.unpack(tensors)
-    (T, N), sizes = job.shape, job.layout.table()
-    values = known_values(job, x)
-    for index, value in values.items():
-        if program.nodes[index].op == "input":
-            job.step(("x",), value)
-        elif index in plan.timed:
-            job.step(("value", index), value)
+class Run:
+    """One call in one direction, and what its way back needs."""
+
+    def __init__(self, call: Call, options: Options, tensors: Sequence[Tensor], kept: bool) -> None:
+        program = call.plan.source
+        states, families = len(program.states), len(program.families)
+        x = tensors[0]
+        self.call, self.options = call, options
+        self.x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
+        self.states = [t.contiguous() for t in tensors[1 : 1 + states]]
+        self.families = list(tensors[1 + states : 1 + states + families])
+        self.loop = self._loop(kept)
+        self.shape: Shape = (
+            x.shape[0], x.shape[1], options.reverse, (self.x.stride(0), self.x.stride(1)), ()
+        )  # fmt: skip
+        self.fixed = self._fixed()
+
+    def _loop(self, kept: bool) -> Loop:
+        call, options, x = self.call, self.options, self.x
+        shifted = not (options.reverse and options.lengths is not None)
+        fused = x.shape[1] >= FUSED_FROM
+        key = (
+            call.plan, x.dtype, options.key is None, kept, shifted, fused, *call.sizes.values(),
+        )  # fmt: skip
+        found = _loops.get(key)
+        if found is None:
+            layout = Layout(
+                sizes=tuple(sorted(call.sizes.items())),
+                double=x.dtype == torch.float64,
+                machine=machine_for(x.dtype),
+                drawn=options.key is not None,
+                kept=kept,
+                shifted=shifted,
+                fused=fused,
+                names=call.names,
+                probed=call.probed,
+            )
+            found = _loops[key] = loop_for(call.plan.source, layout)
+            for old in list(_loops)[:-LOOPS_AT_MOST]:
+                _loops.pop(old, None)
+        return found
+
+    def _fixed(self) -> list[Tensor]:
+        """What torch computes ahead: values that no step and no row changes."""
+        plan = self.loop.plan
+        wanted = fixed_nodes(plan)
+        if not wanted:
+            return []
+        nodes = plan.program.nodes
+        families = dict(zip(plan.program.families, self.families, strict=True))
+        weights = Weights(plan.program, families, self.call.sizes)
+        values: Values = leaf_constants(nodes, self.x, self.call.sizes)
+        for index, node in enumerate(nodes):
+            if node.op == "parameter":
+                values[index] = weights.vector(node["family"], node["block"])
+        inside = set(wanted)
+        phases = [
+            Phase(
+                tuple(g for g in p.products if g.nodes[0] in inside),
+                tuple(i for i in p.values if i in inside),
+            )
+            for p in plan.before
+        ]
+        Runner(nodes, phases, weights)(values)
+        return [values[i].contiguous() for i in wanted]
+
+    def fixed_value(self, index: int) -> Tensor:
+        return self.fixed[fixed_nodes(self.loop.plan).index(index)]
+
+    def _addresses(self, kept: int) -> list[int]:
+        """In the order of ``common_names``."""
+        common = [self.x.data_ptr(), self.buffer.data_ptr(), kept]
+        common += [t.data_ptr() for t in self.states]
+        common += [t.data_ptr() for t in self.families]
+        return common + [t.data_ptr() for t in self.fixed]
+
+    def _native(self, compiled: Compiled, bound: Any, addresses: list[int]) -> NativeCall:
+        key, lengths = self.options.key, self.options.lengths
+        if key is None:
+            seed, streams = 0, NO_STREAMS
         else:
-            job.fixed(("value", index), value)
-    kept = dict(values)
-    finals = {
-        state.name: s.new_empty(s.shape) for state, s in zip(program.states, states, strict=True)
-    }
-    starts = {state.name: s.contiguous() for state, s in zip(program.states, states, strict=True)}
-    for name, first in starts.items():
-        job.state(("state", name), first, finals[name])
-    remembered: dict[str, Tensor] = {}
-    output: Tensor | None = None
-    inner = {
-        name: (T + 1, N, sizes[program.widths[new]])
-        for name, (_, new) in histories(plan, job.layout).items()
-        if name != program.states[0].name
-    }
-    spaces = dict(zip(inner, job.lease.room(*inner.values()), strict=True))
-    for name, (old, new) in histories(plan, job.layout).items():
-        history = spaces.get(name)
-        if history is None:
-            history = job.room(T + 1, N, sizes[program.widths[new]])
-        history[T if job.reverse else 0] = starts[name]
-        before, after = (history[1:], history[:-1]) if job.reverse else (history[:-1], history[1:])
-        job.step(("past", name), before)
-        job.step(("history", name), after)
-        kept[old], kept[new] = before, after
-        remembered[name] = history
-        if name == program.states[0].name:
-            output = after
-    if output is None:
-        output = job.room(T, N, sizes[program.output_width])
-        job.step(("output",), output)
-    missing = [i for i in plan.back.kept if i not in kept] if job.layout.kept else []
-    rooms = job.lease.room(*((T, N, sizes[program.widths[i]]) for i in missing))
-    for index, room in zip(missing, rooms, strict=True):
-        kept[index] = room
-        job.step(("keep", index), room)
-    records = [job.room(T, N, sizes[program.width_of(name)]) for name in call.names]
-    for name, record in zip(call.names, records, strict=True):
-        job.step(("record", name), record)
-    job.run(backward=False)
-    for name, history in remembered.items():
-        finals[name].copy_(_last_of(history, job))
-    return (output, *finals.values(), *records), kept
+            place = f"{key.layer}/{key.direction}/"
+            streams = [zlib.crc32((place + name).encode()) for name in compiled.masks]
+            seed = key.seed & (2**64 - 1)
+        return bound, addresses, 0 if lengths is None else lengths.data_ptr(), seed, streams
+
+    def forward(self) -> tuple[NativeCall, tuple[Tensor, ...]]:
+        """A call, and what it fills: output, final states and records.
+
+        Memory for the way back is leased.
+        """
+        loop, x, (T, N) = self.loop, self.x, self.shape[:2]
+        program, sizes = loop.plan.program, loop.sizes
+        bound = _bound(loop, self.shape, bind_forward)
+        first = program.states[0]
+        remembered = first.name in histories(loop.plan, loop.layout)
+        self.buffer = x.new_empty(T + remembered, N, sizes[program.output_width])
+        output = self.buffer
+        if remembered:
+            output = self.buffer[:-1] if self.options.reverse else self.buffer[1:]
+        finals = [s.new_empty(s.shape) for s in self.states]
+        records = [x.new_empty(T, N, sizes[program.width_of(n)]) for n in loop.layout.names]
+        self.lease = Lease(bound.workspace, x.dtype) if bound.workspace else None
+        addresses = self._addresses(0 if self.lease is None else self.lease.address)
+        addresses += [t.data_ptr() for t in finals]
+        addresses += [t.data_ptr() for t in records]
+        call = self._native(loop.forward, bound.binding, addresses)
+        return call, (output, *finals, *records)
+
+    def backward(
+        self, cotangents: Sequence[Tensor | None]
+    ) -> tuple[NativeCall, list[Tensor | None]]:
+        """A call, and what it fills: gradients by x, the states, the families and the probes."""
+        loop, x, (T, N) = self.loop, self.x, self.shape[:2]
+        program, sizes, back = loop.plan.program, loop.sizes, loop.plan.back.backward
+        count = len(program.states)
+        offered = [_steps(c) for c in (cotangents[0], *cotangents[1 + count :])]
+        strides = tuple(None if c is None else (c.stride(0), c.stride(1)) for c in offered)
+        shape = (*self.shape[:4], strides)
+        bound = _bound(loop, shape, bind_backward)
+        zeros = x.new_zeros(N * max(s.shape[1] for s in self.states) + max(sizes.values()))
+        lasts = [zeros if c is None else c.contiguous() for c in cotangents[1 : 1 + count]]
+        firsts = [s.new_empty(s.shape) for s in self.states]
+        gradient = x.new_empty(x.shape)
+        covered = {term.family for term in back.terms}
+        families = [
+            (torch.zeros_like if name in loop.covered_again else torch.empty_like)(t)
+            for name, t in zip(program.families, self.families, strict=True)
+        ]
+        errors = []
+        for name in loop.layout.probed:
+            error = back.errors[name]
+            width = sizes[program.width_of(name) if error is None else back_width(loop, error)]
+            errors.append(x.new_empty(T, N, width))
+        self.deltas = lease = Lease(bound.workspace, x.dtype) if bound.workspace else None
+        self.zeros = zeros
+        addresses = self._addresses(0 if self.lease is None else self.lease.address)
+        addresses += [0 if lease is None else lease.address, zeros.data_ptr(), gradient.data_ptr()]
+        for tensor in (*offered, *lasts, *firsts, *families, *errors):
+            addresses.append(0 if tensor is None else tensor.data_ptr())
+        call = self._native(loop.backward, bound.binding, addresses)
+        self.held = (offered, lasts)  # until the call is done
+        by_family = [
+            t if name in covered else None
+            for name, t in zip(program.families, families, strict=True)
+        ]
+        by_probe = [
+            None if back.errors[name] is None else error
+            for name, error in zip(loop.layout.probed, errors, strict=True)
+        ]
+        return call, [None if back.input is None else gradient, *firsts, *by_family, *by_probe]
+
+    def let_go(self) -> None:
+        """After the way back: its workspace goes to the next call."""
+        self.deltas = self.held = self.zeros = None
 
 
-def _last_of(history: Tensor, job: Job) -> Tensor:
-    """The final state of every row (N, width), out of its values at T + 1 times."""
-    if job.lengths is not None:
-        index = job.lengths.view(1, -1, 1).expand(1, -1, history.shape[-1])
-        return history.gather(0, index)[0]
-    return history[0] if job.reverse else history[-1]
+def back_width(loop: Loop, node: int) -> str:
+    return loop.plan.back.backward.widths[node]
 
 
-def inner_contiguous(value: Tensor) -> Tensor:
-    """The values of one row lie side by side."""
-    return value if value.dim() == 0 or value.stride(-1) == 1 else value.contiguous()
+def _steps(cotangent: Tensor | None) -> Tensor | None:
+    """The values of one row and step lie side by side."""
+    if cotangent is None or cotangent.stride(2) == 1 or cotangent.shape[2] == 1:
+        return cotangent
+    return cotangent.contiguous()
 
 
-def known_values(job: Job, x: Tensor) -> Values:
-    """Leaves and what torch computes ahead: parameters, masks, values that no step changes."""
-    plan, nodes = job.call.plan, job.call.plan.program.nodes
-    fixed = set(fixed_nodes(plan))
-    values = leaf_constants(nodes, x, job.call.sizes) if fixed else {}
-    for index, mask in job.call.masks.items():
-        turned = job.reverse and job.layout.drawn and mask.dim() == 3
-        values[index] = reversed_rows(mask, job.lengths) if turned else mask
-    for index, node in enumerate(nodes):
-        if node.op == "parameter":
-            values[index] = job.weights.vector(node["family"], node["block"])
-        elif node.op == "input":
-            values[index] = x
-    if fixed:
-        Runner(nodes, only(plan.before, fixed), job.weights)(values)
-    return {i: inner_contiguous(v) for i, v in values.items()}
+def _bound(loop: Loop, shape: Shape, bind: Any) -> Any:
+    found = loop.bound.get((bind, shape))
+    if found is None:
+        found = loop.bound[bind, shape] = bind(loop, shape)
+        for key in list(loop.bound)[:-BOUND_AT_MOST]:
+            loop.bound.pop(key, None)
+    return found
 
 
-def backward(
-    job: Job, tensors: Sequence[Tensor], kept: Values, cotangents: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """Gradients in the order of ``tensors``."""
-    call, plan = job.call, job.call.plan
-    program, back = plan.program, plan.back
-    x, states, weights, _ = call.unpack(tensors)
-    (T, N), sizes, count = job.shape, job.layout.table(), len(states)
-    for index, value in kept.items():
-        if value.dim() == 3:
-            job.step(("kept", index), value)
-        elif value.dim():
-            job.fixed(("kept", index), value)
-    carries = [s.new_empty(s.shape) for s in states]
-    held = []
-    for state, given, first, last in zip(
-        program.states, cotangents[1 : 1 + count], states, carries, strict=True
-    ):
-        held.append(first.new_zeros(first.shape) if given is None else given.contiguous())
-        job.state(("carry", state.name), held[-1], last)
-    offered = {OUTPUT: cotangents[0], **dict(zip(call.names, cotangents[1 + count :], strict=True))}
-    values: Values = {}
-    if any(phase.values for phase in back.after):
-        values = leaf_constants(back.backward.nodes, x, call.sizes)
-    for index, node in enumerate(back.backward.nodes):
-        if node.op == "kept" and node["node"] in kept:
-            found = kept[node["node"]]
-            truth = program.nodes[node["node"]].op in COMPARISONS  # the loop keeps it as 0 and 1
-            values[index] = found != 0 if truth else found
-        elif node.op == "cotangent" and node.attrs[0][0] != "state":
-            given = offered[cotangent_name(node)]
-            width = sizes[back.backward.widths[index]]
-            none = x.new_zeros(width).expand(T, N, width)
-            recorded = cotangent_name(node) != OUTPUT  # it may be an error term as it is
-            if given is not None and call.active is not None and recorded:
-                given = torch.where(call.active, given, 0)
-            values[index] = none if given is None else inner_contiguous(given)
-            job.step(("cotangent", cotangent_name(node)), values[index])
-    widths = back.backward.widths
-    joined: dict[int, Joined] = {}
-    for key, name in joined_deltas(plan).items():
-        each = [sizes[widths[i]] for i in key]
-        (room,) = job.lease.room((T, N, sum(each)))
-        job.step(name, room)
-        start = 0
-        for k, (index, width) in enumerate(zip(key, each, strict=True)):
-            joined[index] = Joined(room, start, start + width)
-            values[index] = room[..., start : start + width]
-            job.step(("delta", key, k), values[index])
-            start += width
-    missing = [i for i in back.carried if i not in values]
-    rooms = job.lease.room(*((T, N, sizes[widths[i]]) for i in missing))
-    for index, room in zip(missing, rooms, strict=True):
-        values[index] = room
-        job.step(("carried", index), room)
-    early = {i for p in back.before for i in p.values} & read_outside(back)
-    if early:
-        Runner(back.backward.nodes, back.before, weights)(values)
-    job.run(backward=True)
-    after = AfterLoop(weights, sizes, call.active, joined)
-    after.run(back, values)
-    families = after.gradients(back, values, kept)
-    gradient = _own(values, back.backward.input, back.carried, x)
-    errors = [back.backward.errors[name] for name in call.probed]
-    probes = [_own(values, e, back.carried, None) for e in errors]
-    return [gradient, *carries, *(families[name] for name in program.families), *probes]
+def _run(calls: list[NativeCall]) -> None:
+    native.extension.run(instruction_set()[0], calls, torch.get_num_threads())  # type: ignore[union-attr]
 
 
-def _own(
-    values: Values, node: int | None, leased: Sequence[int], like: Tensor | None
-) -> Tensor | None:
-    """A value that outlives the call: leased memory is copied."""
-    if node is None:
-        return None
-    value = values[node] if like is None else values[node].expand_as(like)
-    return value.clone() if node in leased else value
+def _split(jobs: Sequence[Job], tensors: Sequence[Any]) -> list[Sequence[Any]]:
+    """What belongs to each job, out of one list."""
+    found, start = [], 0
+    for job in jobs:
+        found.append(tensors[start : start + len(job.tensors)])
+        start += len(job.tensors)
+    return found
 
 
 class CompiledLoop(torch.autograd.Function):
-    """The compiled loop forward and back; second derivatives by the reference engine."""
+    """The compiled loops forward and back; second derivatives by the reference engine.
+
+    What all jobs return stands one after another.
+    """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, options: Options, *tensors: Tensor) -> Any:
-        job = start(call, tensors, *options, kept=True)
-        found, kept = forward(job, tensors)
-        wanted = {i: kept[i] for i in call.plan.back.kept}
-        ctx.call, ctx.options, ctx.nodes, ctx.count = call, options, list(wanted), len(tensors)
-        ctx.lease = job.lease
-        ctx.save_for_backward(*tensors, *wanted.values())
+    def forward(ctx: Any, jobs: Sequence[Job], x: Tensor, *tensors: Tensor) -> Any:
+        ctx.jobs = jobs
+        ctx.runs = [Run(job.call, job.options, (x, *job.tensors), kept=True) for job in jobs]
+        begun = [run.forward() for run in ctx.runs]
+        _run([call for call, _ in begun])
+        ctx.save_for_backward(x, *tensors, *(found[0] for _, found in begun))
         ctx.set_materialize_grads(False)
-        return found
+        return tuple(t for _, found in begun for t in found)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
-        tensors, kept = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        needs = ctx.needs_input_grad[2:]
+        jobs, runs = ctx.jobs, ctx.runs
+        x, *tensors = ctx.saved_tensors[: -len(jobs)]
+        needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            lengths, reverse, _ = ctx.options
-            inner = partial(through_torch, ctx.call)
-            run = partial(in_time, inner, ctx.call, lengths, reverse)
-            return (None, None, *through_autograd(run, tensors, cotangents, needs))
-        job = start(ctx.call, tensors, *ctx.options, kept=True)
-        values = dict(zip(ctx.nodes, kept, strict=True))
-        found = backward(job, tensors, values, cotangents)
-        return (None, None, *(g if need else None for g, need in zip(found, needs, strict=True)))
+            again = partial(_by_torch, jobs)
+            return (None, *through_autograd(again, [x, *tensors], cotangents, needs))
+        each = len(cotangents) // len(jobs)
+        begun = [run.backward(cotangents[k * each : (k + 1) * each]) for k, run in enumerate(runs)]
+        _run([call for call, _ in begun])
+        for run in runs:
+            run.let_go()
+        by_x = [found[0] for _, found in begun if found[0] is not None] if needs[0] else []
+        gradient = by_x[0] if by_x else None
+        for other in by_x[1:]:
+            gradient = gradient + other
+        rest = [g for _, found in begun for g in found[1:]]
+        return (None, gradient, *(g if n else None for g, n in zip(rest, needs[1:], strict=True)))
 
 
-def returned(
-    call: Call, lengths: Tensor | None, reverse: bool, drawn: bool, tensors: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """Output, final states and records, (T, N, …) in the order of time."""
-    options = (lengths, reverse, drawn)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        return CompiledLoop.apply(call, options, *tensors)  # type: ignore[return-value]
-    found, _ = forward(start(call, tensors, *options, kept=False), tensors)
-    return found
+def _by_torch(jobs: Sequence[Job], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    found: list[Tensor] = []
+    for job, mine in zip(jobs, _split(jobs, tensors[1:]), strict=True):
+        options = job.options
+        call, x = job.call.on(tensors[0], options.lengths, options.key)
+        run = partial(through_torch, call)
+        found += in_time(run, call, options.lengths, options.reverse, [x, *mine])
+    return tuple(found)
+
+
+def returned(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:
+    """Each job's output, final states and records, (T, N, …) in the order of time."""
+    tensors = [t for job in jobs for t in job.tensors]
+    if torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors)):
+        found: Any = CompiledLoop.apply(jobs, x, *tensors)
+        each = len(found) // len(jobs)
+        return [found[k * each : (k + 1) * each] for k in range(len(jobs))]
+    runs = [Run(job.call, job.options, (x, *job.tensors), kept=False) for job in jobs]
+    begun = [run.forward() for run in runs]
+    _run([call for call, _ in begun])
+    return [found for _, found in begun]

@@ -12,42 +12,27 @@ from torch import Tensor
 FREE_AT_MOST = 4
 """Buffers that wait for their next use; more go back to the system."""
 
-_free: list[Tensor] = []
+free: dict[int, Tensor] = {}
+"""By address, the oldest first."""
 
 
 class Lease:
-    """Buffers of one call; when it is gone, the next call may have them."""
+    """A buffer of one call; when the lease is gone, the next call may have it."""
 
-    def __init__(self, like: Tensor, cleared: bool) -> None:
-        self._like, self._cleared = like, cleared
-        self._held: list[Tensor] = []
-
-    def room(self, *shapes: tuple[int, ...]) -> list[Tensor]:
-        """Tensors of the dtype of ``like``, side by side in one buffer."""
-        sizes = [torch.Size(shape).numel() for shape in shapes]
-        at = [0]
-        for size in sizes:
-            at.append(at[-1] + -(-size // 16) * 16)
-        buffer = self._buffer(at[-1])
-        if self._cleared:
-            buffer[: at[-1]].zero_()
-        return [
-            buffer[start : start + size].view(shape)
-            for start, size, shape in zip(at, sizes, shapes, strict=False)
+    def __init__(self, size: int, dtype: torch.dtype) -> None:
+        fits = [
+            (b.numel(), address)
+            for address, b in list(free.items())
+            if b.dtype == dtype and size <= b.numel() <= 2 * size + 4096
         ]
-
-    def _buffer(self, size: int) -> Tensor:
-        dtype = self._like.dtype
-        fits = [b for b in _free if b.dtype == dtype and size <= b.numel() <= 2 * size + 4096]
-        if fits:
-            buffer = min(fits, key=Tensor.numel)
-            _free[:] = [b for b in _free if b is not buffer]
-        else:
+        buffer = free.pop(min(fits)[1], None) if fits else None  # another thread may be faster
+        if buffer is None:
             with torch.inference_mode(False):  # the next call may be one that trains
                 buffer = torch.empty(size, dtype=dtype)
-        self._held.append(buffer)
-        return buffer
+        self._buffer = buffer
+        self.address = buffer.data_ptr()
 
     def __del__(self) -> None:
-        _free.extend(self._held)
-        del _free[:-FREE_AT_MOST]
+        free[self.address] = self._buffer
+        for address in list(free)[:-FREE_AT_MOST]:
+            free.pop(address, None)

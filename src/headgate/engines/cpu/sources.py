@@ -9,7 +9,7 @@ from functools import lru_cache
 from headgate.engines.cpu.compile import Machine, Name, Source
 from headgate.engines.reference import cotangent_name
 from headgate.program.program import SCALAR, Node, Program
-from headgate.program.schedule import BackwardPlan, Phase, Plan, phases, schedule
+from headgate.program.schedule import Group, Phase, Plan, phases, schedule
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Layout:
     """
 
     sizes: tuple[tuple[str, int], ...]
+    double: bool
     machine: Machine
     drawn: bool
     kept: bool
@@ -40,13 +41,20 @@ class Layout:
 
 @lru_cache(maxsize=256)
 def fixed_nodes(plan: Plan) -> list[int]:
-    """Values before the loop that are the same at every step: torch computes them."""
-    nodes = plan.program.nodes
+    """Values before the loop that are the same at every step and row: torch computes them."""
+    nodes, drawn = plan.program.nodes, _made_of_masks(plan)
     made = [n for p in plan.before for g in p.products for n in g.nodes]
     made += [i for p in plan.before for i in p.values if not _is_leaf(nodes[i])]
-    return [
-        i for i in sorted(made) if i not in plan.timed and plan.program.widths[i] != SCALAR
-    ]  # fmt: skip
+    varying = plan.timed | drawn
+    return [i for i in sorted(made) if i not in varying and plan.program.widths[i] != SCALAR]
+
+
+def _made_of_masks(plan: Plan) -> set[int]:
+    found: set[int] = set()
+    for index, node in enumerate(plan.program.nodes):
+        if node.op == "mask" or found.intersection(node.args):
+            found.add(index)
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -74,19 +82,6 @@ def constant_leaves(
     return found
 
 
-def kind_of(plan: Plan, index: int) -> str:
-    """How a value of the forward run lies in memory: differing by step, by row, or not at all."""
-    if index in plan.timed:
-        return "step"
-    stack = [index]
-    while stack:
-        node = plan.program.nodes[stack.pop()]
-        if node.op == "mask":
-            return "row"
-        stack.extend(node.args)
-    return "vector"
-
-
 def forward_source(program: Program, layout: Layout) -> Source:
     plan, sizes = layout.plan(program), layout.table()
     lowered = plan.program
@@ -100,11 +95,13 @@ def forward_source(program: Program, layout: Layout) -> Source:
             past = node["name"] in remembered
             name = ("past" if past else "state", node["name"])
             leaves[index], kinds[name] = name, "step" if past else "state"
-        elif node.op in ("parameter", "mask") and index not in leaves:
+        elif node.op == "parameter":
             leaves[index] = ("value", index)
+        elif node.op == "mask" and layout.drawn:
+            leaves[index] = ("mask", node)
     for index in fixed_nodes(plan):
         leaves[index] = ("value", index)
-    kinds.update({("value", i): kind_of(plan, i) for i in leaves if leaves[i] == ("value", i)})
+    kinds.update({("value", i): "vector" for i in leaves if leaves[i] == ("value", i)})
     before = _without(plan.before, set(leaves))
     stores = _forward_stores(plan, layout, leaves)
     kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "state"})
@@ -159,19 +156,26 @@ def backward_source(program: Program, layout: Layout) -> Source:
     for index, node in enumerate(nodes):
         if node.op == "kept":
             kept = node["node"]
+            made = plan.program.nodes[kept]
             leaves[index] = numbers.get(kept, ("kept", kept))
-            kinds["kept", kept] = kind_of(plan, kept)
+            if made.op == "mask" and layout.drawn:
+                leaves[index] = ("mask", made)
+            fixed = made.op == "parameter" or kept in fixed_nodes(plan)
+            kinds["kept", kept] = "vector" if fixed else "step"
         elif node.op == "cotangent" and node.attrs[0][0] == "state":
             leaves[index] = ("carry", node["state"])
             kinds["carry", node["state"]] = "state"
         elif node.op == "cotangent":
             name = ("cotangent", cotangent_name(node))
             leaves[index], kinds[name] = name, "step"
-    early, inside = members(back.before), members(back.loop)
-    products = [g for p in (*back.before, *back.loop) for g in p.products]
-    multiplied = {o for g in products for o in g.operands}
+    products, sums = late(plan)
+    outside = {g.nodes[0] for g in products} | sums
+    early = members(back.before)
+    inside = early | members(back.loop) | (members(back.after) - outside)
+    multiplied = {o for i in inside if nodes[i].op == "product_transpose" for o in nodes[i].args}
+    multiplied |= {o for g in products for o in g.operands}
     joined = joined_deltas(plan)
-    stores = _backward_stores(plan, joined)
+    stores = _backward_stores(plan, layout, joined)
     kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "carry"})
     kinds.update(dict.fromkeys(joined.values(), "step"))
     return Source(
@@ -179,7 +183,7 @@ def backward_source(program: Program, layout: Layout) -> Source:
         widths=widths,
         sizes=sizes,
         before=(),
-        loop=phases(nodes, sorted(early | inside)),
+        loop=phases(nodes, sorted(inside)),
         leaves=leaves,
         kinds=kinds,
         stores=stores,
@@ -190,16 +194,66 @@ def backward_source(program: Program, layout: Layout) -> Source:
 
 
 @lru_cache(maxsize=256)
+def late(plan: Plan) -> tuple[tuple[Group, ...], set[int]]:
+    """Products for all steps at once after the loop, whose sum is the input's gradient.
+
+    And the sums that make it of them. Nothing is late where the gradient is made of anything else.
+    """
+    back = plan.back
+    nodes, end = back.backward.nodes, back.backward.input
+    after = members(back.after)
+    groups = {g.nodes[0]: g for p in back.after for g in p.products}
+    users: dict[int, int] = {}
+    for index in after:
+        for arg in nodes[index].args:
+            users[arg] = users.get(arg, 0) + 1
+    found, sums, stack = [], set[int](), [end]
+    while stack:
+        index = stack.pop()
+        if index is None or index not in after or users.get(index, 0) != (index != end):
+            return (), set()
+        if index in groups:
+            found.append(groups[index])
+        elif nodes[index].op == "add":
+            sums.add(index)
+            stack += nodes[index].args
+        else:
+            return (), set()
+    terms = {t.delta for t in back.backward.terms} | set(back.backward.errors.values())
+    if terms.intersection(g.nodes[0] for g in found) or terms & sums:
+        return (), set()
+    return tuple(reversed(found)), sums
+
+
+def wanted(plan: Plan, layout: Layout) -> dict[int, list[Name]]:
+    """Backward values that are read after the loop, and the tensors that must hold them."""
+    back, products = plan.back, late(plan)[0]
+    found: dict[int, list[Name]] = {}
+    for index in [o for g in products for o in g.operands] + [t.delta for t in back.backward.terms]:
+        if back.backward.nodes[index].op not in ("cotangent", "kept"):
+            found[index] = [("carried", index)]
+    if not products and back.backward.input is not None:
+        found.setdefault(back.backward.input, []).append(("gradient",))
+    for name in layout.probed:
+        error = back.backward.errors[name]
+        if error is not None:
+            found.setdefault(error, []).append(("error", name))
+    return found
+
+
+@lru_cache(maxsize=256)
 def joined_deltas(plan: Plan) -> dict[tuple[int, ...], Name]:
     """Error terms that one product takes side by side, and so lie side by side in memory."""
-    carried, taken = set(plan.back.carried), set[int]()
+    terms = {t.delta for t in plan.back.backward.terms}
+    terms = {i for i in terms if plan.back.backward.nodes[i].op not in ("cotangent", "kept")}
+    taken = set[int]()
     joined: dict[tuple[int, ...], Name] = {}
     for phase in plan.back.loop:
         for group in phase.products:
             operands = group.operands
             free = len(set(operands)) == len(operands) and not taken & set(operands)
             together = _adjacent(plan.program, group.family, group.blocks)
-            if group.transpose and free and together and carried.issuperset(operands):
+            if group.transpose and free and together and terms.issuperset(operands):
                 joined[operands] = ("delta", operands)
                 taken.update(operands)
     return joined
@@ -211,14 +265,18 @@ def _adjacent(program: Program, family: str, blocks: Sequence[str]) -> bool:
     return names[start : start + len(blocks)] == tuple(blocks)
 
 
-def _backward_stores(plan: Plan, joined: Mapping[tuple[int, ...], Name]) -> dict[int, list[Name]]:
+def _backward_stores(
+    plan: Plan, layout: Layout, joined: Mapping[tuple[int, ...], Name]
+) -> dict[int, list[Name]]:
     stores: dict[int, list[Name]] = {}
     for state, end in zip(plan.program.states, plan.back.backward.states, strict=True):
         assert end is not None
         stores.setdefault(end, []).append(("carry", state.name))
     places = {i: ("delta", key, k) for key in joined for k, i in enumerate(key)}
-    for index in plan.back.carried:
-        stores.setdefault(index, []).append(places.get(index, ("carried", index)))
+    for index, names in wanted(plan, layout).items():
+        for name in names:
+            held = places.get(index, name) if name[0] == "carried" else name
+            stores.setdefault(index, []).append(held)
     return stores
 
 
@@ -232,21 +290,6 @@ def supported(program: Program, names: tuple[str, ...] = ()) -> bool:
 def members(list_: Sequence[Phase]) -> set[int]:
     """Every node of some phases."""
     return {i for p in list_ for i in (*p.values, *(n for g in p.products for n in g.nodes))}
-
-
-def only(list_: Sequence[Phase], wanted: set[int]) -> tuple[Phase, ...]:
-    """Phases with those nodes alone."""
-    return _without(list_, members(list_) - wanted)
-
-
-@lru_cache(maxsize=256)
-def read_outside(back: BackwardPlan) -> set[int]:
-    """Backward nodes whose values are wanted after the loop."""
-    wanted = {a for p in back.after for i in p.values for a in back.backward.nodes[i].args}
-    wanted |= {o for p in back.after for g in p.products for o in g.operands}
-    wanted |= {term.delta for term in back.backward.terms}
-    wanted |= {e for e in (back.backward.input, *back.backward.errors.values()) if e is not None}
-    return wanted
 
 
 def _without(list_: Sequence[Phase], gone: set[int]) -> tuple[Phase, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from headgate.engines.cpu.compile import Name
-from headgate.engines.cpu.engine import compiled, known_values, start
+from headgate.engines.cpu.engine import Options, Run
+from headgate.engines.cpu.loop import loop_for
 from headgate.engines.cpu.weights import packed
 from headgate.engines.reference import Call
 
@@ -27,26 +28,37 @@ def prepared(call: Call, tensors: Sequence[Tensor], residual: bool) -> Prepared:
 
     The tensors' values are copied where a step reads them.
     """
-    job = start(call, tensors, None, False, False, kept=False)
-    job.layout = replace(job.layout, fused=True)  # no other step could share the input's products
-    made = compiled(job.program, job.layout, False)
-    weights = [packed(job.weights, packing) for packing in made.weights]
-    fixed = {("value", index): value for index, value in known_values(job, tensors[0]).items()}
-    fixed = {name: value.clone() for name, value in fixed.items() if name in made.tensors}
-    for name, value in fixed.items():
-        job.fixed(name, value)
-    states: list[Name] = [("state", state.name) for state in call.plan.program.states]
+    run = Run(call, Options(None, False, None), tensors, kept=False)
+    # no other step could share the input's products
+    loop = loop_for(call.plan.source, replace(run.loop.layout, fused=True))
+    program, made = loop.plan.program, loop.forward
+    families = dict(zip(program.families, run.families, strict=True))
+    copies = {name: family.clone() for name, family in families.items() if family.dim() == 1}
+    values: dict[Name, tuple[int, int]] = {}
+    for name in made.tensors:
+        if name[0] != "value":
+            continue
+        node = program.nodes[name[1]]
+        if node.op == "parameter":
+            rows = program.rows(node["family"], call.sizes)[node["block"]]
+            values[name] = copies[node["family"]][rows].data_ptr(), 0
+        else:
+            values[name] = run.fixed_value(name[1]).data_ptr(), 0
+    weights = [
+        (packed(p, 0, program, dict(loop.layout.sizes)), families[p.family].data_ptr())
+        for p in made.weights
+    ]
 
     def place(name: Name) -> int:
         return made.tensors.index(name) if name in made.tensors else -1
 
     arguments = (
         made.plan,
-        [job.arguments.get(name, (0, 0, 0, 0)) for name in made.tensors],
-        [weight.data_ptr() for weight in weights],
+        [values.get(name, (0, 0)) for name in made.tensors],
+        weights,
         place(("x",)),
         place(("output",)),
-        [place(name) for name in states],
+        [place(("state", state.name)) for state in program.states],
         residual,
     )
-    return Prepared(arguments, (made.plan, weights, fixed))
+    return Prepared(arguments, (copies, run.fixed))

@@ -1,0 +1,380 @@
+"""Where the tensors of a compiled loop lie, for given numbers of steps and rows.
+
+Every memory of a call has a number; a place is such a number, an offset and two strides. So what is
+worked out here holds for all calls of one shape, whose addresses alone differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headgate import native
+from headgate.engines.cpu.code import MAX_SEGMENTS, Packing
+from headgate.engines.cpu.compile import Name
+from headgate.engines.cpu.loop import Compiled, Loop
+from headgate.engines.cpu.sources import fixed_nodes, histories, joined_deltas, late, wanted
+from headgate.engines.cpu.weights import packed
+from headgate.engines.evaluate import Weights, cuts
+from headgate.engines.reference import OUTPUT, cotangent_name, grouped_terms
+
+Found = tuple[int, int, int, int]
+"""Number of the memory, offset, stride of time, stride of rows; in elements."""
+
+NOWHERE: Found = (-1, 0, 0, 0)
+Strides = tuple[int, int]
+ALIGNED = 16
+
+
+Shape = tuple[int, int, bool, Strides, tuple[Strides | None, ...]]
+"""What of a call its places depend on: steps, rows, reverse, the strides of x, and backward those
+of the cotangents of the output and the records (None where there is none)."""
+
+
+def common_names(loop: Loop) -> list[Name]:
+    """The memories of both ways, in the order of their addresses."""
+    program = loop.plan.program
+    return [
+        ("x",),
+        ("output",),
+        ("kept",),
+        *(("state", s.name) for s in program.states),
+        *(("family", name) for name in program.families),
+        *(("fixed", index) for index in fixed_nodes(loop.plan)),
+    ]
+
+
+def forward_names(loop: Loop) -> list[Name]:
+    finals: list[Name] = [("final", s.name) for s in loop.plan.program.states]
+    return [*common_names(loop), *finals, *(("record", n) for n in loop.layout.names)]
+
+
+def backward_names(loop: Loop) -> list[Name]:
+    states, families = loop.plan.program.states, loop.plan.program.families
+    return [
+        *common_names(loop),
+        ("deltas",),
+        ("zeros",),
+        ("gradient",),
+        ("cotangent", OUTPUT),
+        *(("cotangent", n) for n in loop.layout.names),
+        *(("last", s.name) for s in states),
+        *(("first", s.name) for s in states),
+        *(("family gradient", name) for name in families),
+        *(("error", n) for n in loop.layout.probed),
+    ]
+
+
+@dataclass
+class Room:
+    """Sections of one memory."""
+
+    size: int = 0
+    at: dict[Any, int] = field(default_factory=dict)
+
+    def take(self, name: Any, elements: int) -> None:
+        self.at[name] = self.size
+        self.size += -(-elements // ALIGNED) * ALIGNED
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A native Binding and the elements of the workspace that it needs."""
+
+    binding: Any
+    workspace: int
+
+
+class Binder:
+    """What both ways share."""
+
+    def __init__(self, loop: Loop, shape: Shape, names: Sequence[Name]) -> None:
+        self.loop = loop
+        self.T, self.N, self.reverse, self.x, self.cotangents = shape
+        self.plan, self.layout = loop.plan, loop.layout
+        self.program, self.sizes = loop.plan.program, loop.sizes
+        self.number = {name: k for k, name in enumerate(names)}
+        self.rows, self.columns = cuts(self.program, loop.layout.sizes)
+        self.remembered = histories(self.plan, self.layout)
+        self.output_state = self.program.states[0].name
+        self.kept = Room()
+        for name, (_, new) in self.remembered.items():
+            if name != self.output_state:
+                self.kept.take(("history", name), (self.T + 1) * self.N * self.width(new))
+        for index in self.keeps():
+            self.kept.take(("keep", index), self.T * self.N * self.width(index))
+
+    def width(self, index: int) -> int:
+        return self.sizes[self.program.widths[index]]
+
+    def keeps(self) -> list[int]:
+        """Forward values that are kept in memory of their own."""
+        stored = (name for names in self.loop.forward_stores.values() for name in names)
+        return [name[1] for name in stored if name[0] == "keep"]
+
+    def step(self, base: Name, width: int, offset: int = 0) -> Found:
+        """A place (T, N, width)."""
+        return self.number[base], offset, self.N * width, width
+
+    def history(self, name: str, offset: int) -> Found:
+        """The values of a state at T + 1 times, from time ``offset`` on."""
+        width = self.width(self.remembered[name][1])
+        at = offset * self.N * width
+        if name == self.output_state:
+            return self.step(("output",), width, at)
+        return self.step(("kept",), width, self.kept.at["history", name] + at)
+
+    def past(self, name: str) -> Found:
+        return self.history(name, 1 if self.reverse else 0)
+
+    def present(self, name: str) -> Found:
+        return self.history(name, 0 if self.reverse else 1)
+
+    def value(self, index: int) -> Found:
+        """A parameter, or what torch computes ahead: the same at every step and row."""
+        node = self.program.nodes[index]
+        if node.op != "parameter":
+            return self.number["fixed", index], 0, 0, 0
+        rows = self.rows[node["family"]][node["block"]]
+        return self.number["family", node["family"]], rows.start, 0, 0
+
+    def forward_value(self, index: int) -> Found:
+        """A value of the forward run that the way back reads."""
+        node = self.program.nodes[index]
+        if node.op == "input":
+            return (self.number["x",], 0, *self.x)
+        for name, (old, new) in self.remembered.items():
+            if index in (old, new):
+                return self.past(name) if index == old else self.present(name)
+        if ("keep", index) in self.kept.at:
+            offset = self.kept.at["keep", index]
+            return self.step(("kept",), self.width(index), offset)
+        if index == self.program.states[0].next and ("output",) in self.loop.forward_stores[index]:
+            return self.step(("output",), self.width(index))
+        return self.value(index)
+
+    def finish(
+        self,
+        compiled: Compiled,
+        tensors: Mapping[Name, tuple[Found, int]],
+        packings: Sequence[Packing],
+        **others: Any,
+    ) -> Any:
+        number = self.number
+        made = [
+            packed(p, number["family", p.family], self.program, dict(self.layout.sizes))
+            for p in packings
+        ]
+        arguments = {"histories": [], "tails": [], "outers": [], "throughs": []} | others
+        return native.extension.Binding(  # type: ignore[union-attr]
+            plan=compiled.plan,
+            is_double=self.layout.double,
+            reverse=self.reverse,
+            steps=self.T,
+            rows=self.N,
+            tensors=[tensors.get(name, (NOWHERE, -1)) for name in compiled.tensors],
+            packings=made,
+            **arguments,
+        )
+
+
+def bind_forward(loop: Loop, shape: Shape) -> Bound:
+    b = Binder(loop, shape, forward_names(loop))
+    number, program = b.number, b.program
+    places: dict[Name, tuple[Found, int]] = {}
+    tails = []
+    for name in loop.forward.tensors:
+        match name:
+            case ("x",):
+                found: Found = (number["x",], 0, *b.x)
+            case ("output",):
+                found = b.step(name, b.sizes[program.output_width])
+                tails.append((found, b.sizes[program.output_width]))
+            case ("past", state):
+                found = b.past(state)
+            case ("history", state):
+                found = b.present(state)
+                if state == b.output_state:
+                    tails.append((found, b.sizes[program.output_width]))
+            case ("state", state):
+                places[name] = (number[name], 0, 0, 0), number["final", state]
+                continue
+            case ("keep", index):
+                found = b.forward_value(index)
+            case ("record", recorded):
+                width = b.sizes[program.width_of(recorded)]
+                found = b.step(name, width)
+                tails.append((found, width))
+            case ("value", index):
+                found = b.value(index)
+            case _:
+                continue  # scratch
+        places[name] = found, -1
+    past = [
+        (b.history(name, 0), b.width(new), number["state", name], number["final", name])
+        for name, (_, new) in b.remembered.items()
+    ]
+    binding = b.finish(
+        loop.forward, places, loop.forward.weights, histories=past, tails=tails
+    )  # fmt: skip
+    return Bound(binding, b.kept.size)
+
+
+def bind_backward(loop: Loop, shape: Shape) -> Bound:
+    return BackwardBinder(loop, shape).bind()
+
+
+class BackwardBinder(Binder):
+    """The loop of backpropagation through time, and the products after it."""
+
+    def __init__(self, loop: Loop, shape: Shape) -> None:
+        super().__init__(loop, shape, backward_names(loop))
+        self.back = self.plan.back
+        self.nodes, self.widths = self.back.backward.nodes, self.back.backward.widths
+        self.room = Room()
+        self.column: dict[int, tuple[Name, int, int]] = {}  # joined: buffer, start, stop
+        for key, name in joined_deltas(self.plan).items():
+            start = 0
+            for index in key:
+                stop = start + self.sizes[self.widths[index]]
+                self.column[index] = name, start, stop
+                start = stop
+            self.room.take(name, self.T * self.N * start)
+        for index, names in wanted(self.plan, self.layout).items():
+            if index not in self.column and ("carried", index) in names:
+                elements = self.T * self.N * self.sizes[self.widths[index]]
+                self.room.take(("carried", index), elements)
+        self.packings = list(loop.backward.weights)
+
+    def bind(self) -> Bound:
+        places: dict[Name, tuple[Found, int]] = {}
+        for name in self.loop.backward.tensors:
+            match name:
+                case ("kept", index):
+                    found = self.forward_value(index)
+                case ("carry", state):
+                    last, first = self.number["last", state], self.number["first", state]
+                    places[name] = (last, 0, 0, 0), first
+                    continue
+                case ("cotangent", _):
+                    found = self.cotangent(name)
+                case ("delta", key):
+                    found = self.joined(name, 0, sum(self.sizes[self.widths[i]] for i in key))
+                case ("delta", key, k):
+                    found = self.delta(key[k])
+                case ("carried", index):
+                    found = self.delta(index)
+                case ("gradient",) | ("error", _):
+                    found = self.tail(name)[0]
+                case _:
+                    continue  # scratch
+            places[name] = found, -1
+        throughs = self.throughs()
+        outers = self.outers()
+        gradient = [("gradient",)] if self.back.backward.input is not None else []
+        errors = [("error", n) for n in self.layout.probed]
+        tails = [self.tail(name) for name in [*gradient, *errors]]
+        binding = self.finish(
+            self.loop.backward, places, self.packings,
+            tails=tails, throughs=throughs, outers=outers,
+        )  # fmt: skip
+        return Bound(binding, self.room.size)
+
+    def tail(self, name: Name) -> tuple[Found, int]:
+        if name == ("gradient",):
+            width = self.sizes[self.program.input_width]
+        else:
+            error = self.back.backward.errors[name[1]]
+            own = self.program.width_of(name[1]) if error is None else self.widths[error]
+            width = self.sizes[own]
+        return self.step(name, width), width
+
+    def cotangent(self, name: Name) -> Found:
+        order = (OUTPUT, *self.layout.names)
+        strides = self.cotangents[order.index(name[1])]
+        if strides is None:
+            return self.number["zeros",], 0, 0, 0
+        return (self.number[name], 0, *strides)
+
+    def joined(self, name: Name, start: int, stop: int) -> Found:
+        """Columns of a buffer in which error terms lie side by side."""
+        width = sum(self.sizes[self.widths[i]] for i in name[1])
+        assert stop <= width
+        return self.number["deltas",], self.room.at[name] + start, self.N * width, width
+
+    def delta(self, index: int) -> Found:
+        """A backward value of every step."""
+        if index in self.column:
+            return self.joined(*self.column[index])
+        node = self.nodes[index]
+        if node.op == "kept":
+            return self.forward_value(node["node"])
+        if node.op == "cotangent":
+            return self.cotangent(("cotangent", cotangent_name(node)))
+        return self.step(
+            ("deltas",), self.sizes[self.widths[index]], self.room.at["carried", index]
+        )
+
+    def spans(self, terms: Sequence[tuple[slice, int]]) -> list[tuple[slice, Found]]:
+        """Terms joined where both their rows in the family and their memory follow each other."""
+        found: list[tuple[slice, Found]] = []
+        ends: list[tuple[Name, int] | None] = []
+        for rows, node in terms:
+            name, start, stop = self.column.get(node, (None, 0, 0))
+            if found and name and ends[-1] == (name, start) and found[-1][0].stop == rows.start:
+                found[-1] = slice(found[-1][0].start, rows.stop), found[-1][1]
+                ends[-1] = name, stop
+            else:
+                found.append((rows, self.delta(node)))
+                ends.append((name, stop) if name else None)
+        return found
+
+    def throughs(self) -> list[Any]:
+        """The input's gradient: error terms through the weights of the input."""
+        machine = self.layout.machine
+        width = self.sizes[self.program.input_width]
+        vectors = min(machine.max_vectors, -(-width // machine.lanes))
+        segments = []
+        for group in late(self.plan)[0]:
+            rows = self.rows[group.family]
+            terms = [(rows[b], o) for b, o in zip(group.blocks, group.operands, strict=True)]
+            for span, found in self.spans(terms):
+                blocks = tuple(b for b in group.blocks if span.start <= rows[b].start < span.stop)
+                packing = Packing(group.family, group.part, blocks, True, vectors * machine.lanes)
+                segments.append((found, self.packing(packing)))
+        c = self.step(("gradient",), width)
+        return [
+            (segments[k : k + MAX_SEGMENTS], c, width, vectors, k > 0)
+            for k in range(0, len(segments), MAX_SEGMENTS)
+        ]
+
+    def packing(self, packing: Packing) -> int:
+        if packing not in self.packings:
+            self.packings.append(packing)
+        return self.packings.index(packing)
+
+    def outers(self) -> list[Any]:
+        """The gradient of every family: Σ delta ⊗ operand over all steps and rows."""
+        weights = Weights(self.program, {}, dict(self.layout.sizes))
+        again = self.loop.covered_again
+        by_delta: dict[tuple[Found, int], tuple[list[Any], list[tuple[Found, bool]]]] = {}
+        for (family, part, operand), uses in grouped_terms(self.back, weights).items():
+            rows, base = self.rows[family], self.number["family gradient", family]
+            add = family in again
+            for span, a in self.spans([(rows[block], delta) for block, delta in uses]):
+                products, sums = by_delta.setdefault((a, span.stop - span.start), ([], []))
+                if operand is None:
+                    sums.append(((base, span.start, 0, 0), add))
+                    continue
+                columns = self.columns[family][part]
+                stride = self.columns[family][-1].stop
+                c = (base, span.start * stride + columns.start, 0, 0)
+                b = self.forward_value(operand)
+                products.append((b, c, stride, columns.stop - columns.start, add))
+        found = []
+        for (a, height), (products, sums) in by_delta.items():
+            (first, add), *others = sums or [(NOWHERE, False)]
+            found.append((a, height, products, first, add))
+            found += [(a, height, [], place, adds) for place, adds in others]
+        return found
