@@ -159,7 +159,7 @@ private:
   void order_rows(int dealt);
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
-  Rows matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) const;
+  Rows matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists);
 
   const Call *call_ = nullptr;
   const Binding *binding_ = nullptr;
@@ -172,6 +172,7 @@ private:
   std::vector<std::vector<Place>> places_; // by thread
   std::vector<Share> shares_;
   std::vector<std::int64_t> rows_, lengths_;
+  std::vector<std::int64_t> valid_;  // numbers of the valid (step, row)
   std::vector<std::int64_t> starts_; // where each thread's rows begin
   Barrier barrier_{};
 };
@@ -366,22 +367,28 @@ void Job::finish() {
 }
 
 // A tensor (T, N, width) as a matrix whose rows are its valid steps, in order of time.
-Rows Job::matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) const {
+Rows Job::matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) {
   const std::int64_t T = binding_->steps, N = binding_->rows;
-  if (call_->lengths == nullptr && (T == 1 || N == 1 || f.by_time == N * f.by_row))
-    return {address(f), N == 1 ? f.by_time : f.by_row, nullptr};
-  std::vector<std::int64_t> &list = lists.emplace_back();
-  list.reserve(static_cast<std::size_t>(total_));
+  const bool even = T == 1 || N == 1 || f.by_time == N * f.by_row;
+  const std::int64_t stride = N == 1 ? f.by_time : f.by_row;
+  if (even && call_->lengths == nullptr)
+    return {address(f), stride, nullptr};
+  if (even && !valid_.empty())
+    return {address(f), stride, valid_.data()};
+  std::vector<std::int64_t> &list = even ? valid_ : lists.emplace_back();
+  list.resize(static_cast<std::size_t>(total_));
+  std::int64_t *out = list.data();
   for (std::int64_t t = 0; t < T; ++t) {
     for (std::int64_t n = 0; n < N; ++n) {
       if (t < length(n))
-        list.push_back(t * f.by_time + n * f.by_row);
+        *out++ = even ? t * N + n : t * f.by_time + n * f.by_row;
     }
   }
-  return {address(f), 0, list.data()};
+  return {address(f), even ? stride : 1, list.data()};
 }
 
 void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
+  valid_.clear();
   std::vector<std::vector<std::int64_t>> lists;
   lists.reserve(3 * (binding_->outers.size() + binding_->throughs.size()) + 64);
   std::vector<std::vector<Outer>> products;

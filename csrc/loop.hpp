@@ -163,7 +163,7 @@ struct Share {
   Barrier *barrier;             // null where rows are split
 };
 
-// A matrix whose row k lies at base + (at == null ? k * stride : at[k])    (elements)
+// A matrix whose row k lies at base + (at == null ? k : at[k]) * stride    (elements)
 struct Rows {
   const void *base;
   std::int64_t stride;

@@ -4,10 +4,11 @@ namespace headgate::HEADGATE_ISA {
 
 constexpr std::int64_t kDepthBlock = 128; // rows of a and b that are taken together
 constexpr int kOuterRows = 6;             // of c's tile
+constexpr std::int64_t kBeyond = 64;      // room for what is written past packed tiles
 template <class T> constexpr std::int64_t kOuterUnits = std::int64_t(kMaxVectors) * kLanes<T>;
 
 template <class T> HEADGATE_INLINE const T *row_at(const Rows &m, std::int64_t k) {
-  return static_cast<const T *>(m.base) + (m.at == nullptr ? k * m.stride : m.at[k]);
+  return static_cast<const T *>(m.base) + (m.at == nullptr ? k : m.at[k]) * m.stride;
 }
 
 // c[r][v] += a[k][r] * b[k][v] over k: a (depth, 6), b (depth, V), c (6, V), all compact.
@@ -78,7 +79,7 @@ template <class T> std::size_t outer_elements(const OuterJob &job, int parts) {
   const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows / parts + 1;
   const std::int64_t columns = outer_columns<T>(job);
   return static_cast<std::size_t>((tiles * kOuterRows + columns) * kDepthBlock +
-                                  tiles * kOuterRows * (columns + 1) + 64);
+                                  tiles * kOuterRows * (columns + 1) + kBeyond);
 }
 
 inline std::size_t outer_scratch(const OuterJob &job, int parts) {
@@ -87,30 +88,36 @@ inline std::size_t outer_scratch(const OuterJob &job, int parts) {
   return floats > doubles ? floats : doubles;
 }
 
-// Columns j0 … j1 of rows first … last of a, in tiles (j tile, k, 6), zeros past its height.
+// Columns of tiles t0 … t1 of rows first … last of a, as (tile, k, 6), zeros past its height.
 template <class T>
 void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int64_t first,
                 std::int64_t last, T *out, T *sums) {
+  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
   const std::int64_t depth = last - first;
-  for (std::int64_t k = first; k < last; ++k) {
-    const T *row = row_at<T>(job.a, k);
-    for (std::int64_t t = t0; t < t1; ++t) {
-      const std::int64_t j = t * kOuterRows;
-      T *to = out + ((t - t0) * depth + k - first) * kOuterRows, *sum = sums + j - t0 * kOuterRows;
-      const int valid = static_cast<int>(job.height - j < kOuterRows ? job.height - j : kOuterRows);
-      if (valid == kOuterRows) {
-#pragma GCC unroll 6
-        for (int r = 0; r < kOuterRows; ++r) {
-          to[r] = row[j + r];
-          sum[r] += row[j + r];
-        }
-        continue;
+  for (std::int64_t t = t0; t < t1; ++t, out += depth * kOuterRows, sums += kOuterRows) {
+    const std::int64_t j = t * kOuterRows;
+    if (j + 8 <= job.height) { // two numbers too many, which the next row or tile writes over
+      Eight sum{};
+      for (std::int64_t k = 0; k < depth; ++k) {
+        const Eight row = *reinterpret_cast<const Eight *>(row_at<T>(job.a, first + k) + j);
+        *reinterpret_cast<Eight *>(out + k * kOuterRows) = row;
+        sum += row;
       }
+      for (int r = 0; r < kOuterRows; ++r)
+        sums[r] += sum[r];
+      continue;
+    }
+    const int valid = static_cast<int>(job.height - j < kOuterRows ? job.height - j : kOuterRows);
+    T sum[kOuterRows] = {};
+    for (std::int64_t k = 0; k < depth; ++k) {
+      const T *row = row_at<T>(job.a, first + k) + j;
       for (int r = 0; r < kOuterRows; ++r) {
-        to[r] = r < valid ? row[j + r] : T(0);
-        sum[r] += to[r];
+        out[k * kOuterRows + r] = r < valid ? row[r] : T(0);
+        sum[r] += out[k * kOuterRows + r];
       }
     }
+    for (int r = 0; r < kOuterRows; ++r)
+      sums[r] += sum[r];
   }
 }
 
@@ -170,7 +177,7 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
   std::int64_t t0, t1;
   outer_range(job, part, parts, t0, t1);
   const std::int64_t tiles = t1 - t0, columns = outer_columns<T>(job);
-  T *a = static_cast<T *>(scratch), *b = a + tiles * kOuterRows * kDepthBlock;
+  T *a = static_cast<T *>(scratch), *b = a + tiles * kOuterRows * kDepthBlock + kBeyond;
   T *c = b + columns * kDepthBlock, *sums = c + tiles * kOuterRows * columns;
   for (T *at = c; at < sums + tiles * kOuterRows; ++at)
     *at = T(0);
