@@ -55,21 +55,21 @@ nb::dict build_info() {
   return info;
 }
 
-using Access = std::tuple<std::uint16_t, std::uint16_t, bool>;
+using Access = std::tuple<std::uint16_t, std::uint16_t, bool, bool>;
 using Segment = std::tuple<std::uint16_t, std::uint16_t, std::uint32_t>;
 using Product =
     std::tuple<std::vector<Segment>, std::vector<std::uint16_t>, std::vector<std::int32_t>>;
 using Mask = std::tuple<std::uint16_t, std::uint16_t, bool, double, double, double>;
-using Instruction =
-    std::tuple<int, std::uint16_t, std::uint16_t, std::uint16_t, std::uint16_t, double, double>;
+using Instruction = std::tuple<int, std::uint16_t, std::uint16_t, std::uint16_t, std::uint16_t,
+                               double, double, bool>;
 using Phase = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, std::vector<Product>,
                          std::vector<Mask>, std::vector<Access>, std::vector<Instruction>,
                          std::vector<Access>, std::vector<Access>>;
 
 std::vector<headgate::Access> accesses(const std::vector<Access> &list) {
   std::vector<headgate::Access> out;
-  for (const auto &[slot, tensor, alone] : list)
-    out.push_back({slot, tensor, alone});
+  for (const auto &[slot, tensor, alone, add] : list)
+    out.push_back({slot, tensor, alone, add});
   return out;
 }
 
@@ -96,8 +96,9 @@ std::vector<headgate::PhaseData> phases(const std::vector<Phase> &list) {
     for (const auto &[slot, number, stepped, rate, hit, miss] : masks)
       phase.masks.push_back({slot, number, stepped, rate, hit, miss});
     phase.loads = accesses(loads);
-    for (const auto &[op, to, a, b, c, low, high] : instructions) {
-      phase.instructions.push_back({static_cast<headgate::Op>(op), to, a, b, c, low, high});
+    for (const auto &[op, to, a, b, c, low, high, narrow] : instructions) {
+      phase.instructions.push_back(
+          {static_cast<headgate::Op>(op), narrow, to, a, b, c, low, high});
     }
     phase.stores = accesses(stores);
     phase.sums = accesses(sums);
@@ -139,7 +140,7 @@ using Tail = std::tuple<Found, std::int64_t>;
 using Packing = std::tuple<int, std::int64_t, std::vector<std::int64_t>, std::int64_t, std::int64_t,
                            std::int64_t, std::int64_t, std::int64_t>;
 using OuterTerm = std::tuple<Found, Found, std::int64_t, std::int64_t, bool>;
-using OuterData = std::tuple<Found, std::int64_t, std::vector<OuterTerm>, Found, bool>;
+using OuterData = std::tuple<Found, std::int64_t, std::vector<OuterTerm>, Found, bool, bool>;
 using ThroughData =
     std::tuple<std::vector<std::tuple<Found, int>>, Found, std::int64_t, std::int64_t, bool>;
 
@@ -156,19 +157,22 @@ headgate::Packing packing(const Packing &given) {
 void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan, bool is_double,
                   bool reverse, std::int64_t steps, std::int64_t rows,
                   const std::vector<Bound> &tensors, const std::vector<History> &histories,
-                  const std::vector<Tail> &tails, const std::vector<Packing> &packings,
+                  const std::vector<Tail> &tails, const std::vector<Tail> &zeroed,
+                  const std::vector<Packing> &packings,
                   const std::vector<OuterData> &outers, const std::vector<ThroughData> &throughs) {
-  headgate::Binding b{std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}};
+  headgate::Binding b{std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}, {}};
   for (const auto &[place, final] : tensors)
     b.tensors.push_back({found(place), final});
   for (const auto &[place, width, start, final] : histories)
     b.histories.push_back({found(place), width, start, final});
   for (const auto &[place, width] : tails)
     b.tails.push_back({found(place), width});
+  for (const auto &[place, width] : zeroed)
+    b.zeroed.push_back({found(place), width});
   for (const Packing &given : packings)
     b.packings.push_back(packing(given));
-  for (const auto &[a, height, products, sums, add] : outers) {
-    headgate::OuterData data{found(a), height, {}, found(sums), add};
+  for (const auto &[a, height, products, sums, add, per_row] : outers) {
+    headgate::OuterData data{found(a), height, {}, found(sums), add, per_row};
     for (const auto &[right, c, stride, width, adds] : products)
       data.products.push_back({found(right), found(c), stride, width, adds});
     b.outers.push_back(std::move(data));
@@ -336,7 +340,7 @@ NB_MODULE(_native, module) {
   nb::class_<headgate::Binding>(module, "Binding", "A Plan for given numbers of steps and rows.")
       .def("__init__", &make_binding, nb::arg("plan"), nb::arg("is_double"), nb::arg("reverse"),
            nb::arg("steps"), nb::arg("rows"), nb::arg("tensors"), nb::arg("histories"),
-           nb::arg("tails"), nb::arg("packings"), nb::arg("outers"), nb::arg("throughs"));
+           nb::arg("tails"), nb::arg("zeroed"), nb::arg("packings"), nb::arg("outers"), nb::arg("throughs"));
   module.def("run", &run, "Run calls (binding, bases, lengths, seed, streams) over all steps.");
   nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
       .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <set>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -336,6 +337,8 @@ void Job::copy_states(bool into) {
 
 void Job::start() {
   copy_states(true);
+  for (const Tail &z : binding_->zeroed)
+    std::memset(address(z.place), 0, static_cast<std::size_t>(binding_->rows * z.width) * size_);
   for (const History &h : binding_->histories) {
     const Found start{h.start, 0, 0, h.width};
     for (std::int64_t n = 0; n < binding_->rows; ++n) {
@@ -402,8 +405,10 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
     std::vector<Outer> &list = products.emplace_back();
     for (const OuterTerm &term : given.products)
       list.push_back({matrix(term.b, lists), address(term.c), term.c_stride, term.width, term.add});
-    outers.push_back({matrix(given.a, lists), total_, given.height, span(list), address(given.sums),
-                      given.add_sums});
+    const Rows a = given.per_row ? Rows{address(given.a), given.a.by_row, nullptr}
+                                 : matrix(given.a, lists);
+    outers.push_back({a, given.per_row ? binding_->rows : total_, given.height, span(list),
+                      address(given.sums), given.add_sums});
     scratch = std::max(scratch, kernels.outer_scratch(outers.back(), threads));
   }
   for (const ThroughData &given : binding_->throughs) {
@@ -439,7 +444,7 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
 } // namespace
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
-  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + sizeof(void *));
+  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + sizeof(void *) + 3 * sizeof(std::int64_t));
 }
 
 Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,
@@ -450,8 +455,23 @@ Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,
   look_at(before_, before_view_, before_products_);
   look_at(loop_, loop_view_, loop_products_);
   view_ = {span(tensors_), span(before_view_), span(loop_view_), span(constants_),
-           slots,          slot_size,          backward};
+           slots,          slot_size,          elements_,        backward};
 }
+
+namespace {
+
+std::uint32_t slots_of(const PhaseData &phase) {
+  std::set<std::uint16_t> found;
+  for (const auto *list : {&phase.loads, &phase.stores, &phase.sums}) {
+    for (const Access &access : *list)
+      found.insert(access.slot);
+  }
+  for (const Instruction &in : phase.instructions)
+    found.insert({in.out, in.a, in.b, in.c});
+  return static_cast<std::uint32_t>(found.size());
+}
+
+} // namespace
 
 void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &views,
                    std::vector<std::vector<Product>> &products) {
@@ -464,8 +484,9 @@ void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &vie
       for (const Segment &segment : product.segments)
         weight += segment.depth * static_cast<std::uint32_t>(product.slots.size());
     }
-    views.push_back({p.width, p.vectors, p.tile_rows, weight, span(list), span(p.masks),
-                     span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
+    views.push_back({p.width, p.vectors, p.tile_rows, weight, slots_of(p), span(list),
+                     span(p.masks), span(p.loads), span(p.instructions), span(p.stores),
+                     span(p.sums)});
     elements_ += std::int64_t(weight) * p.width;
     work_ += std::int64_t(weight) * p.width;
     work_ += static_cast<std::int64_t>(p.instructions.size()) * p.width * 4;

@@ -107,6 +107,7 @@ struct OuterData {
   std::vector<OuterTerm> products;
   Found sums;
   bool add_sums;
+  bool per_row; // a is (N, width), and there are no products
 };
 
 struct ThroughTerm {
@@ -129,6 +130,7 @@ struct Binding {
   std::vector<Bound> tensors;
   std::vector<History> histories;
   std::vector<Tail> tails;
+  std::vector<Tail> zeroed; // (N, width), zero before the loop
   std::vector<Packing> packings;
   std::vector<OuterData> outers;
   std::vector<ThroughData> throughs;

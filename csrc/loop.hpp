@@ -36,6 +36,10 @@ enum class Op : std::uint8_t {
   where,
   clip,
   copy,
+  standard, // (a - b) * c
+  expand,   // a number of each row, to all its units
+  muladd,   // a * b + c
+  submul,   // c - a * b
 };
 
 // How the address of row n at time t is found in a tensor.
@@ -54,18 +58,20 @@ template <class T> struct Span {
   std::uint32_t size;
 };
 
+// A narrow instruction is on one number a row: such a slot is (row, one vector of equal lanes).
 struct Instruction {
   Op op;
+  bool narrow;
   std::uint16_t out, a, b, c;
   double low, high;
 };
 
-// A tensor's values into a slot, or back. Of width 1: one number a row, which fills the block when
-// read and is taken from the first unit when written. A slot of nobody else may be the tensor's
-// own memory.
+// A tensor's values into a slot, or back. Of width 1: one number a row, in a narrow slot. A slot of
+// nobody else may be the tensor's own memory.
 struct Access {
   std::uint16_t slot, tensor;
   bool alone;
+  bool add; // written: to what the tensor holds; read: it stays, being the same at all times
 };
 
 // A slot of zeros and ones drawn at random: `hit` with the probability `rate`, else `miss`. The
@@ -98,6 +104,7 @@ struct Phase {
   std::uint32_t vectors; // vectors of units in a panel
   std::uint32_t tile_rows;
   std::uint32_t weight; // numbers of packed weights for each unit
+  std::uint32_t slots;  // in use
   Span<Product> products;
   Span<Mask> masks;
   Span<Access> loads;
@@ -125,6 +132,7 @@ struct LoopPlan {
   Span<Constant> constants;
   std::uint32_t slots;
   std::uint32_t slot_size; // elements
+  std::int64_t weights;    // numbers that the loop reads each step
   bool backward;           // steps run from the last to the first
 };
 

@@ -126,6 +126,20 @@ HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T 
       store(out + k * L, select<T>(x != zero, load(b + k * L), load(c + k * L)));
     }
     break;
+  case Op::standard:
+    for (int k = 0; k < n; ++k)
+      store(out + k * L, Vec<T>((load(a + k * L) - load(b + k * L)) * load(c + k * L)));
+    break;
+  case Op::muladd:
+    for (int k = 0; k < n; ++k)
+      store(out + k * L, Vec<T>(load(a + k * L) * load(b + k * L) + load(c + k * L)));
+    break;
+  case Op::submul:
+    for (int k = 0; k < n; ++k)
+      store(out + k * L, Vec<T>(load(c + k * L) - load(a + k * L) * load(b + k * L)));
+    break;
+  case Op::expand: // by the caller, who knows the rows
+    break;
   }
 #undef HEADGATE_EACH
 #undef HEADGATE_PAIR
@@ -143,7 +157,9 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   return lanes[0];
 }
 
-constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
+constexpr std::int64_t kNear = 512 * 1024;  // bytes that stay in a core's second-level cache
+constexpr std::int64_t kNearest = 1024 * 1024; // and in its first
+constexpr std::int64_t kRowsTogether = 8;
 
 // A block of a phase: some rows, some panels of units. In a slot it is (row, panel, unit), compact.
 struct Block {
@@ -155,10 +171,15 @@ struct Block {
   std::int64_t times, apart; // by so much
 };
 
+struct Filled {
+  std::int64_t unit, units, rows;
+};
+
 template <class T> struct Loop {
   const Share &me;
   T *slots;
   T **where;              // slots, or the tensors' own memory
+  Filled *filled;  // what slots that last hold
   std::int64_t step = 0;  // decides which buffer of a state is read
   std::int64_t start = 0; // the first active row, among those of a chunk of steps
   bool all_even = false;  // the active rows of the phase
@@ -192,8 +213,10 @@ template <class T> struct Loop {
 
   void run() {
     const LoopPlan &plan = *me.plan;
-    for (std::uint32_t k = 0; k < plan.slots; ++k)
+    for (std::uint32_t k = 0; k < plan.slots; ++k) {
       where[k] = slot(static_cast<int>(k));
+      filled[k] = {0, 0, 0};
+    }
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -253,13 +276,22 @@ template <class T> struct Loop {
     return true;
   }
 
+  // Phases one after another; where nobody waits for this thread and the weights stay near, for a
+  // few rows at a time, whose values then stay near too.
   void phases(const Span<Phase> &list, std::int64_t first, std::int64_t count) {
     start = first;
     Block b{};
     all_even = evenly(first, count, b.times, b.apart);
-    for (std::uint32_t k = 0; k < list.size; ++k) {
-      sweep(list.data[k], first, count, b);
-      wait(me.barrier, me.parts);
+    const bool near = me.plan->weights * std::int64_t(sizeof(T)) <= kNear;
+    std::int64_t parts = 1;
+    if (me.barrier == nullptr && list.size > 1 && near)
+      parts = (count + kRowsTogether - 1) / kRowsTogether;
+    for (std::int64_t p = 0; p < parts; ++p) {
+      const std::int64_t from = count * p / parts, to = count * (p + 1) / parts;
+      for (std::uint32_t k = 0; k < list.size; ++k) {
+        sweep(list.data[k], first + from, to - from, b);
+        wait(me.barrier, me.parts);
+      }
     }
   }
 
@@ -272,7 +304,11 @@ template <class T> struct Loop {
     const std::int64_t from = all * me.part / me.parts, to = all * (me.part + 1) / me.parts;
     if (from == to)
       return;
-    const std::int64_t room = me.plan->slot_size / unit_block; // rows × panels of a block
+    std::int64_t room = me.plan->slot_size / unit_block; // rows × panels of a block
+    if (phase.products.size == 0) { // no tile to fill: all slots may stay in the nearest cache
+      const std::int64_t fits = kNearest / (std::int64_t(sizeof(T)) * unit_block * phase.slots);
+      room = fits < 1 ? 1 : fits < room ? fits : room;
+    }
     // Whole rows where they leave room for a tile of them and the weights stay near: values may
     // then remain where they lie.
     const std::int64_t weights = std::int64_t(phase.weight) * (to - from) * unit_block;
@@ -308,7 +344,9 @@ template <class T> struct Loop {
   void block(const Phase &phase, const Block &b) {
     for (std::uint32_t k = 0; k < phase.loads.size; ++k) {
       const Access &access = phase.loads.data[k];
-      if (!in_place(access, b, false))
+      if (access.add)
+        keep(access, b);
+      else if (!in_place(access, b, false))
         read(access, b);
     }
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
@@ -320,12 +358,24 @@ template <class T> struct Loop {
     const int n = b.rows * static_cast<int>(b.units / L);
     for (std::uint32_t k = 0; k < phase.instructions.size; ++k) {
       const Instruction &in = phase.instructions.data[k];
-      execute<T>(in, where[in.out], where[in.a], where[in.b], where[in.c], n);
+      if (in.op == Op::expand)
+        expand(where[in.a], where[in.out], b);
+      else
+        execute<T>(in, where[in.out], where[in.a], where[in.b], where[in.c],
+                   in.narrow ? b.rows : n);
     }
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
       write(phase.stores.data[k], b);
     for (std::uint32_t k = 0; k < phase.sums.size; ++k)
       sum(phase, phase.sums.data[k], b);
+  }
+
+  static void expand(const T *from, T *to, const Block &b) {
+    for (int r = 0; r < b.rows; ++r, from += L) {
+      const Vec<T> number = load(from);
+      for (std::int64_t i = 0; i < b.units; i += L, to += L)
+        store(to, number);
+    }
   }
 
   // Lets a slot be the tensor's own memory where that is laid out as the block is.
@@ -435,6 +485,15 @@ template <class T> struct Loop {
     }
   }
 
+  // Reads once what is the same at all times.
+  void keep(const Access &access, const Block &b) const {
+    Filled &f = filled[access.slot];
+    if (f.unit == b.unit && f.units == b.units && f.rows >= b.rows)
+      return;
+    f = {b.unit, b.units, b.rows};
+    read(access, b);
+  }
+
   void read(const Access &access, const Block &b) const {
     copy_in(me.places[access.tensor], b, where[access.slot]);
   }
@@ -442,16 +501,18 @@ template <class T> struct Loop {
   void copy_in(const Place &place, const Block &b, T *to) const {
     const Walk w = walk(place, b, false);
     const std::int64_t whole = b.valid / L * L;
-    for (int r = 0; r < b.rows; ++r, to += b.units) {
-      const T *from = row_of(w, place, b, r, false);
-      if (place.width == 1) {
+    if (place.width == 1) {
+      for (int r = 0; r < b.rows; ++r, to += L) {
+        const T *from = row_of(w, place, b, r, false);
         T number = from[0];
         for (std::uint32_t k = 1; k < place.panels; ++k)
           number += from[k];
-        for (std::int64_t i = 0; i < b.units; i += L)
-          store(to + i, all(number));
-        continue;
+        store(to, all(number));
       }
+      return;
+    }
+    for (int r = 0; r < b.rows; ++r, to += b.units) {
+      const T *from = row_of(w, place, b, r, false);
       from += b.unit;
       for (std::int64_t i = 0; i < whole; i += L)
         store(to + i, load(from + i));
@@ -468,20 +529,39 @@ template <class T> struct Loop {
       return;
     const Walk w = walk(place, b, true);
     const T *from = where[access.slot];
+    if (access.add)
+      return add(from, place, w, b);
     if (from == w.first + b.unit)
       return; // in place
     const std::int64_t whole = b.valid / L * L;
+    if (place.width == 1) {
+      for (int r = 0; r < b.rows; ++r)
+        row_of(w, place, b, r, true)[0] = from[r * L];
+      return;
+    }
     for (int r = 0; r < b.rows; ++r, from += b.units) {
       T *to = row_of(w, place, b, r, true);
-      if (place.width == 1) {
-        to[0] = from[0];
-        continue;
-      }
       to += b.unit;
       for (std::int64_t i = 0; i < whole; i += L)
         store(to + i, load(from + i));
       for (std::int64_t i = whole; i < b.valid; ++i)
         to[i] = from[i];
+    }
+  }
+
+  void add(const T *from, const Place &place, const Walk &w, const Block &b) const {
+    if (place.width == 1) {
+      for (int r = 0; r < b.rows; ++r)
+        row_of(w, place, b, r, true)[0] += from[r * L];
+      return;
+    }
+    const std::int64_t whole = b.valid / L * L;
+    for (int r = 0; r < b.rows; ++r, from += b.units) {
+      T *to = row_of(w, place, b, r, true) + b.unit;
+      for (std::int64_t i = 0; i < whole; i += L)
+        store(to + i, Vec<T>(load(to + i) + load(from + i)));
+      for (std::int64_t i = whole; i < b.valid; ++i)
+        to[i] += from[i];
     }
   }
 
@@ -509,12 +589,13 @@ template <class T> void run(const Share &share) {
   FlushDenormals guard;
   T *slots = static_cast<T *>(share.slots);
   const auto elements = std::size_t(share.plan->slots) * share.plan->slot_size;
-  Loop<T>{share, slots, reinterpret_cast<T **>(slots + elements)}.run();
+  T **where = reinterpret_cast<T **>(slots + elements);
+  Loop<T>{share, slots, where, reinterpret_cast<Filled *>(where + share.plan->slots)}.run();
 }
 
 template <class T> void apply(Op op, const T *x, T *out, std::size_t count) {
   FlushDenormals guard;
-  Instruction in{op, 0, 0, 0, 0, 0, 0};
+  Instruction in{op, false, 0, 0, 0, 0, 0, 0};
   execute<T>(in, out, x, x, x, static_cast<int>(count) / kLanes<T>);
 }
 

@@ -241,11 +241,23 @@ template <class T> HEADGATE_INLINE Vec<T> log_sigmoid(Vec<T> x) {
 }
 
 template <class T> HEADGATE_INLINE Vec<T> square_root(Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_sqrt_ps((__m512)v);
+  else
+    return (Vec<T>)_mm512_sqrt_pd((__m512d)v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm256_sqrt_ps((__m256)v);
+  else
+    return (Vec<T>)_mm256_sqrt_pd((__m256d)v);
+#else
   Vec<T> out{};
   for (int k = 0; k < kLanes<T>; ++k) {
     out[k] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(v[k]))) : T(__builtin_sqrt(double(v[k])));
   }
   return out;
+#endif
 }
 
 } // namespace headgate::HEADGATE_ISA

@@ -39,6 +39,7 @@ class Binding:
         tensors: list[tuple[Any, ...]],
         histories: list[tuple[Any, ...]],
         tails: list[tuple[Any, ...]],
+        zeroed: list[tuple[Any, ...]],
         packings: list[tuple[Any, ...]],
         outers: list[tuple[Any, ...]],
         throughs: list[tuple[Any, ...]],

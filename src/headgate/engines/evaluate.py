@@ -39,6 +39,7 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "equal": torch.eq,
     "where": torch.where,
     "expand": torch.Tensor.expand_as,
+    "standard": lambda value, mean, scale: (value - mean) * scale,
 }
 
 

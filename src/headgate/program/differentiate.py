@@ -58,6 +58,7 @@ class _Sweep:
     sums: dict[int, int] = field(default_factory=dict)
     products: dict[int, dict[tuple[str, int], list[tuple[str, int]]]] = field(default_factory=dict)
     terms: list[ParameterTerm] = field(default_factory=list)
+    normalised: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def run(self) -> Backward:
         program = self.program
@@ -73,6 +74,8 @@ class _Sweep:
         wanted = depends_on(program.nodes, ("input", "state", "parameter"))
         totals: dict[int, int | None] = {}
         for index in range(len(program.nodes) - 1, -1, -1):
+            if index in self.normalised:
+                self.normalise(index, wanted)
             totals[index] = delta = self.total(index) if index in wanted else None
             if delta is not None:
                 self.spread(index, delta, wanted)
@@ -134,12 +137,46 @@ class _Sweep:
             if operand in wanted:
                 uses = self.products.setdefault(operand, {}).setdefault((family, part), [])
                 uses.append((block, delta))
+        elif node.op == "standard":
+            value, _, scale = node.args
+            self.normalised.setdefault(scale, {})[value] = delta
         elif node.op not in ("input", "state"):
             for position, arg in enumerate(node.args):
                 if arg in wanted:
                     share = self.share(node, index, position, delta)
                     if share is not None:
                         self.accumulate(arg, share)
+
+    def normalise(self, scale: int, wanted: set[int]) -> None:
+        """The cotangents of what was normalised together, all of whose results have been seen.
+
+        n = (v − mean v) r has v̄ = r (n̄ − mean n̄ − n mean(n̄ n)), the means over the whole row.
+        """
+        b, nodes, offered = self.builder, self.program.nodes, self.normalised[scale]
+        results = {
+            n.args[0]: i for i, n in enumerate(nodes) if n.op == "standard" and n.args[2] == scale
+        }
+        mean = nodes[next(iter(results.values()))].args[1]
+        total, count = nodes[mean].args
+        normal = {
+            v: self.kept(results[v])
+            if v in results
+            else b.add("standard", [self.kept(v), self.kept(mean), self.kept(scale)])
+            for v in nodes[total].args
+        }
+        size = self.kept(count)
+        sums = [list(offered.values()), [b.add("mul", [d, normal[v]]) for v, d in offered.items()]]
+        first, second = (b.add("div", [b.add("row_sum", s, SCALAR), size]) for s in sums)
+        for value, standard in normal.items():
+            if value not in wanted:
+                continue
+            along = b.add("mul", [standard, second])
+            given = offered.get(value)
+            if given is None:
+                rest = b.add("neg", [b.add("add", [along, first])])
+            else:
+                rest = b.add("sub", [b.add("sub", [given, first]), along])
+            self.accumulate(value, b.add("mul", [rest, self.kept(scale)]))
 
     def share(self, node: Node, index: int, position: int, delta: int) -> int | None:
         """The cotangent that one argument receives: delta times the local derivative."""

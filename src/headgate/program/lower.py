@@ -1,6 +1,7 @@
 """Lowering: the few operations that hold several are written out before differentiation.
 
-A layer normalisation becomes two sums over the row and elementwise arithmetic; a product with
+A layer normalisation becomes two sums over the row and elementwise arithmetic, at its end
+standard(v, mean, r) = (v − mean) · r, which has the derivative of the whole; a product with
 values side by side becomes one product for each, so that the input's part may leave the time loop.
 Then every sum is put in one order: what is the same at every step, products of the input, what else
 no state is part of, products of states, the rest. So it makes no difference to a bit of the result
@@ -89,7 +90,7 @@ def _layer_norm(builder: Builder, args: list[int], node: Node) -> int:
     squares = [builder.add("mul", [d, d]) for d in deviations]
     variance = builder.add("div", [builder.add("row_sum", squares, "1"), count])
     shifted = builder.add("add", [variance, builder.constant(node["eps"])])
-    return builder.add("mul", [deviations[node["part"]], builder.add("rsqrt", [shifted])])
+    return builder.add("standard", [args[node["part"]], mean, builder.add("rsqrt", [shifted])])
 
 
 def _product(builder: Builder, args: list[int], node: Node, width: str) -> int:

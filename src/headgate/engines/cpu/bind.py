@@ -14,7 +14,7 @@ from headgate import native
 from headgate.engines.cpu.code import MAX_SEGMENTS, Packing
 from headgate.engines.cpu.compile import Name
 from headgate.engines.cpu.loop import Compiled, Loop
-from headgate.engines.cpu.sources import fixed_nodes, histories, joined_deltas, late, wanted
+from headgate.engines.cpu.sources import fixed_nodes, histories, joined_deltas, late, totals, wanted
 from headgate.engines.cpu.weights import packed
 from headgate.engines.evaluate import Weights, cuts
 from headgate.engines.reference import OUTPUT, cotangent_name, grouped_terms
@@ -25,6 +25,8 @@ Found = tuple[int, int, int, int]
 NOWHERE: Found = (-1, 0, 0, 0)
 Strides = tuple[int, int]
 ALIGNED = 16
+APART = 144
+"""Elements between sections, lest all of them fall on the same lines of a cache."""
 
 
 Shape = tuple[int, int, bool, Strides, tuple[Strides | None, ...]]
@@ -75,7 +77,7 @@ class Room:
 
     def take(self, name: Any, elements: int) -> None:
         self.at[name] = self.size
-        self.size += -(-elements // ALIGNED) * ALIGNED
+        self.size += -(-elements // ALIGNED) * ALIGNED + APART
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ class Binder:
             packed(p, number["family", p.family], self.program, dict(self.layout.sizes))
             for p in packings
         ]
-        arguments = {"histories": [], "tails": [], "outers": [], "throughs": []} | others
+        lists = ("histories", "tails", "zeroed", "outers", "throughs")
+        arguments = dict.fromkeys(lists, ()) | others
         return native.extension.Binding(  # type: ignore[union-attr]
             plan=compiled.plan,
             is_double=self.layout.double,
@@ -245,6 +248,8 @@ class BackwardBinder(Binder):
             if index not in self.column and ("carried", index) in names:
                 elements = self.T * self.N * self.sizes[self.widths[index]]
                 self.room.take(("carried", index), elements)
+        for index in totals(self.plan):
+            self.room.take(("total", index), self.N * self.sizes[self.widths[index]])
         self.packings = list(loop.backward.weights)
 
     def bind(self) -> Bound:
@@ -265,6 +270,8 @@ class BackwardBinder(Binder):
                     found = self.delta(key[k])
                 case ("carried", index):
                     found = self.delta(index)
+                case ("total", index):
+                    found = self.total(index)
                 case ("gradient",) | ("error", _):
                     found = self.tail(name)[0]
                 case _:
@@ -277,7 +284,8 @@ class BackwardBinder(Binder):
         tails = [self.tail(name) for name in [*gradient, *errors]]
         binding = self.finish(
             self.loop.backward, places, self.packings,
-            tails=tails, throughs=throughs, outers=outers,
+            tails=tails, zeroed=[(self.total(i), self.width_back(i)) for i in totals(self.plan)],
+            throughs=throughs, outers=outers,
         )  # fmt: skip
         return Bound(binding, self.room.size)
 
@@ -316,6 +324,13 @@ class BackwardBinder(Binder):
             ("deltas",), self.sizes[self.widths[index]], self.room.at["carried", index]
         )
 
+    def total(self, index: int) -> Found:
+        """Sums over all steps, (N, width)."""
+        return self.number["deltas",], self.room.at["total", index], 0, self.width_back(index)
+
+    def width_back(self, index: int) -> int:
+        return self.sizes[self.widths[index]]
+
     def spans(self, terms: Sequence[tuple[slice, int]]) -> list[tuple[slice, Found]]:
         """Terms joined where both their rows in the family and their memory follow each other."""
         found: list[tuple[slice, Found]] = []
@@ -326,7 +341,8 @@ class BackwardBinder(Binder):
                 found[-1] = slice(found[-1][0].start, rows.stop), found[-1][1]
                 ends[-1] = name, stop
             else:
-                found.append((rows, self.delta(node)))
+                per_row = ("total", node) in self.room.at
+                found.append((rows, self.total(node) if per_row else self.delta(node)))
                 ends.append((name, stop) if name else None)
         return found
 
@@ -373,8 +389,9 @@ class BackwardBinder(Binder):
                 b = self.forward_value(operand)
                 products.append((b, c, stride, columns.stop - columns.start, add))
         found = []
+        totals_at = {self.total(index) for index in totals(self.plan)}
         for (a, height), (products, sums) in by_delta.items():
             (first, add), *others = sums or [(NOWHERE, False)]
-            found.append((a, height, products, first, add))
-            found += [(a, height, [], place, adds) for place, adds in others]
+            found.append((a, height, products, first, add, a in totals_at))
+            found += [(a, height, [], place, adds, a in totals_at) for place, adds in others]
         return found

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 ARITHMETIC = ("add", "sub", "mul", "div", "neg", "sigmoid", "tanh", "relu", "exp", "log")
 MORE = ("log_sigmoid", "sqrt", "rsqrt", "abs", "maximum", "minimum")
 CONDITIONS = ("greater", "greater_equal", "less", "less_equal", "equal", "where", "clip", "copy")
-OPS = (*ARITHMETIC, *MORE, *CONDITIONS)
+ROWWISE = ("standard", "expand")
+FUSED = ("muladd", "submul")
+OPS = (*ARITHMETIC, *MORE, *CONDITIONS, *ROWWISE, *FUSED)
 """In the order of ``Op`` in csrc/loop.hpp."""
 
 
@@ -58,9 +60,12 @@ class Code:
     products: list[Product] = field(default_factory=list)
     masks: list[tuple[int, int, bool, float, float, float]] = field(default_factory=list)
     loads: list[tuple[int, int]] = field(default_factory=list)
-    instructions: list[tuple[str, int, list[Slot], float, float]] = field(default_factory=list)
+    instructions: list[tuple[str, int, list[Slot], float, float, bool]] = field(
+        default_factory=list
+    )
     stores: list[tuple[Slot, int]] = field(default_factory=list)
     sums: list[tuple[Slot, int]] = field(default_factory=list)
+    added: set[int] = field(default_factory=set)
     slots: int = 0
 
     def join(self) -> None:
@@ -75,14 +80,36 @@ class Code:
                 joined.append(product)
         self.products = joined
 
-    def allocate(self) -> None:
+    def fuse(self) -> None:
+        """A product that only a sum or a difference uses becomes part of it: fewer passes over
+        the slots."""
+        uses: dict[Slot, int] = {}
+        for _, _, args, *_ in self.instructions:
+            for arg in args:
+                uses[arg] = uses.get(arg, 0) + 1
+        for slot, _ in (*self.stores, *self.sums):
+            uses[slot] = uses.get(slot, 0) + 2
+        made = {out: (args, narrow) for op, out, args, _, _, narrow in self.instructions if op == "mul"}
+        fused, gone = [], set[int]()
+        for op, out, args, low, high, narrow in self.instructions:
+            for k in (1, 0) if op == "add" else (1,) if op == "sub" else ():
+                factors, alike = made.get(args[k], (None, None))  # type: ignore[arg-type]
+                if factors is not None and alike == narrow and uses[args[k]] == 1:
+                    gone.add(args[k])  # type: ignore[arg-type]
+                    op, args = ("muladd" if op == "add" else "submul"), [*factors, args[1 - k]]
+                    break
+            fused.append((op, out, args, low, high, narrow))
+        self.instructions = [i for i in fused if i[1] not in gone]
+
+    def allocate(self, fixed: set[int]) -> None:
         """Virtual slots to few real ones: a slot is free again after its last use.
 
-        What is loaded or stored has a slot of its own, which may be the tensor's memory.
+        What is loaded or stored has a slot of its own, which may be the tensor's memory. What is
+        read from the tensors ``fixed`` is the same for every row and step, and stays in its slot.
         """
         end = len(self.instructions)
         last: dict[Slot, int] = {}
-        for at, (_, out, args, _, _) in enumerate(self.instructions):
+        for at, (_, out, args, *_) in enumerate(self.instructions):
             last[out] = at
             last.update(dict.fromkeys(args, at))
         kept = [slot for slot, _ in (*self.stores, *self.sums, *self.loads)]
@@ -99,41 +126,52 @@ class Code:
                 real[slot] = free.pop()
 
         begun = [s for p in self.products for s in p.slots] + [s for s, *_ in self.masks]
+        self.lasting = {s for s, tensor in self.loads if tensor in fixed}
         for slot in dict.fromkeys([*begun, *(s for s, _ in self.loads)]):
-            take(slot)
+            if slot not in self.lasting:
+                take(slot)
         ending: dict[int, list[Slot]] = {}
         for slot, at in last.items():
             ending.setdefault(at, []).append(slot)
-        for at, (_, out, _, _, _) in enumerate(self.instructions):
-            free += [real[s] for s in ending.get(at, ()) if s in real and s not in alone]
-            take(out)
+        for at, (op, out, *_) in enumerate(self.instructions):
+            if op == "expand":  # its slots are laid out differently
+                take(out)
+            free += [real[s] for s in ending.get(at, ()) if s in real and s not in (*alone, out)]
+            if op != "expand":
+                take(out)
             if last[out] == at and out not in alone:
                 free.append(real[out])
         self.real = real
 
-    def finish(self, fixed: Mapping[float, int]) -> tuple[Any, ...]:
+    def finish(self, fixed: Mapping[float, int], lasting: Mapping[int, int]) -> tuple[Any, ...]:
+        tensors = {s: tensor for s, tensor in self.loads if s in self.lasting}
+
         def where(slot: Slot) -> int:
+            if slot in tensors:
+                return lasting[tensors[slot]]
             return fixed[slot[1]] if isinstance(slot, tuple) else self.real[slot]
 
         instructions = []
-        for op, out, args, low, high in self.instructions:
+        for op, out, args, low, high, narrow in self.instructions:
             a, b, c = [*map(where, args), 0, 0, 0][:3]
-            instructions.append((OPS.index(op), where(out), a, b, c, low, high))
+            instructions.append((OPS.index(op), where(out), a, b, c, low, high, narrow))
         loaded, stored = {s for s, _ in self.loads}, {s for s, _ in self.stores}
         stores, taken = [], {s for s in stored if isinstance(s, tuple)} | (stored & loaded)
         for slot, tensor in self.stores:  # only one of several tensors can be the slot's memory
-            stores.append((where(slot), tensor, slot not in taken))
-            taken.add(slot)
+            add = tensor in self.added
+            stores.append((where(slot), tensor, slot not in taken and not add, add))
+            if not add:
+                taken.add(slot)
         return (
             self.width,
             self.vectors,
             self.rows,
             [(p.segments, [where(s) for s in p.slots], p.starts) for p in self.products],
             [(where(s), *rest) for s, *rest in self.masks],
-            [(where(s), t, s not in stored) for s, t in self.loads],
+            [(where(s), t, s not in {*stored, *tensors}, s in tensors) for s, t in self.loads],
             instructions,
             stores,
-            [(where(s), t, False) for s, t in self.sums],
+            [(where(s), t, False, False) for s, t in self.sums],
         )
 
 
@@ -164,6 +202,7 @@ class PassCompiler:
         self.start: dict[int, int] = {}
         self.rest: dict[int, tuple[int, list[int]]] = {}
         self.inner: set[int] = set()
+        self.repeated: dict[int, Slot] = {}
 
     def run(self) -> Code:
         self._gather()
@@ -174,7 +213,7 @@ class PassCompiler:
             if index not in self.inner:
                 self._value(index)
         for index in self.made.sums:
-            args = [self._value(a) for a in self.source.nodes[index].args]
+            args = [self._wide(a) for a in self.source.nodes[index].args]
             total = args[0]
             for other in args[1:]:
                 total = self._emit("add", [total, other])
@@ -185,8 +224,12 @@ class PassCompiler:
             self.code.sums.append((total, self.all.tensor(("sum", index), 1, panels)))
         for index, name in self.made.stores:
             width = 1 if self.source.widths[index] == SCALAR else self.size
-            self.code.stores.append((self._value(index), self.all.tensor(name, width)))
-        self.code.allocate()
+            tensor = self.all.tensor(name, width)
+            self.code.stores.append((self._value(index), tensor))
+            if name[0] == "total":
+                self.code.added.add(tensor)
+        self.code.fuse()
+        self.code.allocate(self.all.fixed_tensors())
         return self.code
 
     def _gather(self) -> None:
@@ -306,10 +349,22 @@ class PassCompiler:
         self.code.masks.append(mask)
         return slot
 
-    def _emit(self, op: str, args: list[Slot], low: float = 0.0, high: float = 0.0) -> int:
+    def _emit(
+        self, op: str, args: list[Slot], low: float = 0.0, high: float = 0.0, narrow: bool = False
+    ) -> int:
+        """An instruction; a ``narrow`` one is on one number a row."""
         out = self.all.registers.new()
-        self.code.instructions.append((op, out, args, low, high))
+        self.code.instructions.append((op, out, args, low, high, narrow))
         return out
+
+    def _wide(self, index: int) -> Slot:
+        """The slot of a value over all units, one number a row repeated."""
+        slot = self._value(index)
+        if isinstance(slot, tuple) or self.source.widths[index] != SCALAR:
+            return slot
+        if index not in self.repeated:
+            self.repeated[index] = self._emit("expand", [slot])
+        return self.repeated[index]
 
     def _value(self, index: int) -> Slot:
         """The slot of a value: made already, read from memory, or computed now."""
@@ -326,13 +381,14 @@ class PassCompiler:
         elif index in self.rest:
             slot, terms = self.rest[index]
             for term in terms:
-                slot = self._emit("add", [slot, self._value(term)])
+                slot = self._emit("add", [slot, self._wide(term)])
         elif node.op == "expand":
-            slot = self._value(node.args[0])
-        elif node.op == "clip":
-            slot = self._emit("clip", [self._value(node.args[0])], node["low"], node["high"])
+            slot = self._wide(node.args[0])
         else:
-            slot = self._emit(node.op, [self._value(a) for a in node.args])
+            narrow = self.source.widths[index] == SCALAR
+            args = [(self._value if narrow else self._wide)(a) for a in node.args]
+            low, high = (node["low"], node["high"]) if node.op == "clip" else (0.0, 0.0)
+            slot = self._emit(node.op, args, low, high, narrow)
         self.slot[index] = slot
         return slot
 

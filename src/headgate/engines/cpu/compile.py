@@ -17,8 +17,8 @@ from headgate.program.schedule import Group, Phase
 KINDS = ("step", "row", "vector", "state", "chunk", "partial", "chunk_partial")
 LEAVES = ("input", "state", "parameter", "constant", "count", "mask", "kept", "cotangent")
 
-BLOCK = 48
-"""Vectors of a slot: those of all values in use should stay in the first-level cache."""
+BLOCK = 49
+"""Vectors of a slot: eight tiles of six, and one lest slots fall on the same lines of a cache."""
 
 Name = tuple[Any, ...]
 
@@ -87,13 +87,16 @@ class Compiler:
         self.registers = Registers()
         self._compiled = [self._compile(number) for number in range(len(self.passes))]
         slots = max((p.slots for p in self._compiled), default=0)
-        self.slots = slots + len(self.constants)
         self._fixed = {value: slots + k for k, value in enumerate(self.constants)}
+        slots += len(self.constants)
+        lasting = sorted({t for p in self._compiled for s, t in p.loads if s in p.lasting})
+        self._lasting = {tensor: slots + k for k, tensor in enumerate(lasting)}
+        self.slots = slots + len(lasting)
         self.slot_size = machine.lanes * BLOCK
 
     def arguments(self) -> dict[str, Any]:
         """What ``_native.Plan`` takes."""
-        compiled = [p.finish(self._fixed) for p in self._compiled]
+        compiled = [p.finish(self._fixed, self._lasting) for p in self._compiled]
         return {
             "tensors": [(KINDS.index(k), w, n) for k, w, n in self.tensors.values()],
             "before": compiled[: self._first_loop],
@@ -132,15 +135,16 @@ class Compiler:
         return passes
 
     def _add_sum(self, index: int, passes: list[Pass], start: int) -> list[Pass]:
-        """A row's sum is taken at the end of the pass that makes its values, or in a new one."""
+        """A row's sum is taken at the end of the pass that makes the last of its values, or in a
+        new one."""
         args = self.source.nodes[index].args
-        homes = {self.home.get(a, -1) for a in args}
-        (first, *others) = homes
-        if not others and first >= start:
-            passes[first - start].sums.append(index)
-            self.home[index] = first
+        width = self.source.widths[args[0]]
+        last = max(self.home.get(a, -1) for a in args)
+        if last >= start and passes[last - start].width == width:
+            passes[last - start].sums.append(index)
+            self.home[index] = last
             return []
-        new = Pass(self.source.widths[args[0]], sums=[index])
+        new = Pass(width, sums=[index])
         self.home[index] = start + len(passes)
         return [new]
 
@@ -167,6 +171,10 @@ class Compiler:
         width = self.source.widths[index]
         if home is not None and index not in self.lazy and width != SCALAR:
             return home
+        if width == SCALAR:  # where it is made anyway
+            for number in range(self._first_loop, len(self.passes)):
+                if index in self._read_by(self.passes[number]):
+                    return number
         same = [k for k, made in enumerate(self.passes) if made.width == width]
         if not same or same[-1] < self._first_loop:
             self.passes.append(Pass(width))
@@ -179,7 +187,7 @@ class Compiler:
         if home is None:
             return None
         for stored, name in self.passes[home].stores:
-            if stored == index and name[0] != "state":
+            if stored == index and name[0] not in ("state", "total"):
                 return name
         return None
 
@@ -203,6 +211,11 @@ class Compiler:
 
     def _compile(self, number: int) -> Code:
         return PassCompiler(self, number).run()
+
+    def fixed_tensors(self) -> set[int]:
+        """Tensors that are the same for every row and step."""
+        vectors = enumerate(self.tensors.values())
+        return {k for k, (kind, width, _) in vectors if kind == "vector" and width > 1}
 
     def tensor(self, name: Name, width: int, panels: int = 1) -> int:
         if name not in self.tensors:

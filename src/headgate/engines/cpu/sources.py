@@ -176,7 +176,8 @@ def backward_source(program: Program, layout: Layout) -> Source:
     multiplied |= {o for g in products for o in g.operands}
     joined = joined_deltas(plan)
     stores = _backward_stores(plan, layout, joined)
-    kinds.update({n: "step" for names in stores.values() for n in names if n[0] != "carry"})
+    for name in (n for names in stores.values() for n in names if n[0] != "carry"):
+        kinds[name] = "row" if name[0] == "total" else "step"
     kinds.update(dict.fromkeys(joined.values(), "step"))
     return Source(
         nodes=nodes,
@@ -229,9 +230,10 @@ def wanted(plan: Plan, layout: Layout) -> dict[int, list[Name]]:
     """Backward values that are read after the loop, and the tensors that must hold them."""
     back, products = plan.back, late(plan)[0]
     found: dict[int, list[Name]] = {}
-    for index in [o for g in products for o in g.operands] + [t.delta for t in back.backward.terms]:
-        if back.backward.nodes[index].op not in ("cotangent", "kept"):
-            found[index] = [("carried", index)]
+    for index in _multiplied_later(plan):
+        found[index] = [("carried", index)]
+    for index in totals(plan):
+        found[index] = [("total", index)]
     if not products and back.backward.input is not None:
         found.setdefault(back.backward.input, []).append(("gradient",))
     for name in layout.probed:
@@ -241,11 +243,26 @@ def wanted(plan: Plan, layout: Layout) -> dict[int, list[Name]]:
     return found
 
 
+def _multiplied_later(plan: Plan) -> set[int]:
+    """Error terms that products after the loop read."""
+    nodes, products = plan.back.backward.nodes, late(plan)[0]
+    found = {o for g in products for o in g.operands}
+    found |= {t.delta for t in plan.back.backward.terms if t.operand is not None}
+    return {i for i in found if nodes[i].op not in ("cotangent", "kept")}
+
+
+def totals(plan: Plan) -> set[int]:
+    """Error terms of which only the sum over all steps is needed: the loop adds them up by row."""
+    nodes = plan.back.backward.nodes
+    found = {t.delta for t in plan.back.backward.terms if t.operand is None}
+    found -= _multiplied_later(plan)
+    return {i for i in found if nodes[i].op not in ("cotangent", "kept")}
+
+
 @lru_cache(maxsize=256)
 def joined_deltas(plan: Plan) -> dict[tuple[int, ...], Name]:
     """Error terms that one product takes side by side, and so lie side by side in memory."""
-    terms = {t.delta for t in plan.back.backward.terms}
-    terms = {i for i in terms if plan.back.backward.nodes[i].op not in ("cotangent", "kept")}
+    terms = _multiplied_later(plan)
     taken = set[int]()
     joined: dict[tuple[int, ...], Name] = {}
     for phase in plan.back.loop:
