@@ -258,9 +258,9 @@ public:
   // `kept` owns the memory behind the addresses; `empty` makes an array (N, H) of
   // a shape and a dtype.
   Stream(const std::string &isa, bool is_double, std::int64_t rows, std::int64_t input_size,
-         const std::vector<GivenLayer> &layers, nb::object kept, nb::object empty, nb::tuple shape,
-         nb::object dtype)
-      : stream_(kernels(isa), is_double, rows, stream_layers(layers, is_double)),
+         const std::vector<GivenLayer> &layers, int threads, nb::object kept, nb::object empty,
+         nb::tuple shape, nb::object dtype)
+      : stream_(kernels(isa), is_double, rows, stream_layers(layers, is_double), threads),
         kept_(std::move(kept)), empty_(std::move(empty)), shape_(std::move(shape)),
         dtype_(std::move(dtype)), format_(is_double ? "d" : "f"), x_shape_{rows, input_size},
         y_shape_{nb::cast<Py_ssize_t>(shape_[0]), nb::cast<Py_ssize_t>(shape_[1])} {}
@@ -344,7 +344,7 @@ NB_MODULE(_native, module) {
   module.def("run", &run, "Run calls (binding, bases, lengths, seed, streams) over all steps.");
   nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
       .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,
-                    const std::vector<GivenLayer> &, nb::object, nb::object, nb::tuple,
+                    const std::vector<GivenLayer> &, int, nb::object, nb::object, nb::tuple,
                     nb::object>())
       .def("step", &Stream::step, nb::arg().none(), nb::arg().none(),
            "y of one step, or None where x or out is not as it must be.")

@@ -1,14 +1,11 @@
 #include "engine.hpp"
+#include "threads.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <set>
-
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -56,31 +53,10 @@ private:
   std::size_t size_ = 0, used_ = 0;
 };
 
-// A forked process has OpenMP's pool without its threads, and would wait for them for ever.
 bool forked = false;
 #if !defined(_WIN32)
 [[maybe_unused]] const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 #endif
-
-// work(part) for each part, at the same time; false where there are not enough threads.
-template <class Work> bool on_threads(int threads, const Work &work) {
-  if (threads == 1) {
-    work(0);
-    return true;
-  }
-  bool enough = false;
-#if defined(_OPENMP)
-#pragma omp parallel num_threads(threads)
-  {
-    if (omp_get_num_threads() == threads) { // else inside another parallel region, say
-      if (omp_get_thread_num() == 0)
-        enough = true;
-      work(omp_get_thread_num());
-    }
-  }
-#endif
-  return enough;
-}
 
 enum class Split { none, rows, units };
 
@@ -442,6 +418,8 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
 }
 
 } // namespace
+
+bool was_forked() { return forked; }
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
   return static_cast<std::size_t>(view.slots) * (view.slot_size * size + sizeof(void *) + 3 * sizeof(std::int64_t));

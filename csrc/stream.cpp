@@ -1,4 +1,5 @@
 #include "stream.hpp"
+#include "threads.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -9,6 +10,7 @@ namespace headgate {
 namespace {
 
 constexpr std::size_t kAlign = 128;
+constexpr std::int64_t kOneThread = std::int64_t(1) << 20; // bytes of weights that one thread reads
 
 template <class T> void add(const void *from, void *to, std::int64_t count) {
   const T *a = static_cast<const T *>(from);
@@ -20,9 +22,9 @@ template <class T> void add(const void *from, void *to, std::int64_t count) {
 } // namespace
 
 Stream::Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
-               const std::vector<StreamLayer> &layers)
+               const std::vector<StreamLayer> &layers, int threads)
     : run_(is_double ? kernels.run_double : kernels.run_float), size_(is_double ? 8 : 4),
-      rows_(rows), row_numbers_(static_cast<std::size_t>(rows)),
+      rows_(rows), threads_(threads), row_numbers_(static_cast<std::size_t>(rows)),
       lengths_(static_cast<std::size_t>(rows), 1) {
   std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
   void *input = nullptr;
@@ -32,8 +34,10 @@ Stream::Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
   }
   for (Layer &layer : layers_) { // now where they stay
     for (int turn = 0; turn < 2; ++turn) {
-      layer.shares[turn].places = layer.places[turn].data();
-      layer.shares[turn].weights = layer.weights.data();
+      for (Share &share : layer.shares[turn]) {
+        share.places = layer.places[turn].data();
+        share.weights = layer.weights.data();
+      }
     }
   }
 }
@@ -89,7 +93,17 @@ Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
     Place &place = layer.places[1][static_cast<std::size_t>(k)];
     std::swap(place.base[0], place.base[1]);
   }
-  layer.shares[0] = layer.shares[1] = share(view);
+  const std::int64_t bytes = view.weights * static_cast<std::int64_t>(size_);
+  const int parts = bytes > kOneThread ? threads_ : 1;
+  layer.barrier = std::make_unique<Barrier>();
+  for (int t = 0; t < parts; ++t) {
+    Share mine = share(view);
+    mine.part = t;
+    mine.parts = parts;
+    mine.barrier = parts > 1 ? layer.barrier.get() : nullptr;
+    layer.shares[0].push_back(mine);
+  }
+  layer.shares[1] = layer.shares[0];
   return layer;
 }
 
@@ -109,8 +123,21 @@ Share Stream::share(const LoopPlan &view) {
   s.step = numbers(rows_);
   s.chunk_start = numbers(1);
   s.slots = take(static_cast<std::int64_t>(slots_bytes(view, size_) / size_ + 1));
-  s.parts = 1;
   return s;
+}
+
+void Stream::run(const Layer &layer) const {
+  const std::vector<Share> &shares = layer.shares[turn_];
+  const int parts = static_cast<int>(shares.size());
+  if (parts == 1)
+    return run_(shares[0]);
+  const auto work = [&](int t) { run_(shares[static_cast<std::size_t>(t)]); };
+  if (!was_forked() && on_threads(parts, work))
+    return;
+  Share alone = shares[0];
+  alone.parts = 1;
+  alone.barrier = nullptr;
+  run_(alone);
 }
 
 void Stream::step(const void *x, void *y) {
@@ -121,7 +148,7 @@ void Stream::step(const void *x, void *y) {
     place.base[0] = place.base[1] = const_cast<void *>(x);
   }
   for (const Layer &layer : layers_) {
-    run_(layer.shares[turn_]);
+    run(layer);
     if (layer.residual && size_ == 8)
       add<double>(input, layer.output, layer.elements);
     else if (layer.residual)

@@ -27,8 +27,9 @@ struct StreamLayer {
 
 class Stream {
 public:
+  // A layer whose weights exceed a core's cache shares its units among `threads`.
   Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
-         const std::vector<StreamLayer> &layers);
+         const std::vector<StreamLayer> &layers, int threads);
   Stream(const Stream &) = delete;
   Stream &operator=(const Stream &) = delete;
 
@@ -43,7 +44,8 @@ private:
   // A state's two buffers change places after each step, so there are two tables of places.
   struct Layer {
     std::vector<Place> places[2];
-    Share shares[2];
+    std::vector<Share> shares[2]; // for each thread
+    std::unique_ptr<Barrier> barrier;
     std::shared_ptr<const Plan> plan;
     std::vector<std::shared_ptr<const void>> kept;
     std::vector<const void *> weights;
@@ -57,10 +59,12 @@ private:
   void *take(std::int64_t elements);
   Layer lay_out(const StreamLayer &given, void *input);
   Share share(const LoopPlan &view);
+  void run(const Layer &layer) const;
 
   void (*run_)(const Share &);
   std::size_t size_;
   std::int64_t rows_;
+  int threads_;
   std::vector<std::int64_t> row_numbers_, lengths_;
   std::vector<std::unique_ptr<unsigned char[]>> memory_;
   std::vector<Layer> layers_;

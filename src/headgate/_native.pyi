@@ -53,6 +53,7 @@ class Stream:
         rows: int,
         input_size: int,
         layers: list[tuple[Any, ...]],
+        threads: int,
         kept: Any,
         empty: Any,
         shape: tuple[int, int],

@@ -117,6 +117,7 @@ class CompiledStepper:
             rows,
             layers[0].sizes[program.input_width],
             [p.arguments for p in prepared],
+            torch.get_num_threads(),
             tuple(p.kept for p in prepared),
             np.empty,
             (rows, layers[-1].sizes[program.output_width]),
