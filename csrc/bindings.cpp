@@ -140,7 +140,7 @@ using Tail = std::tuple<Found, std::int64_t>;
 using Packing = std::tuple<int, std::int64_t, std::vector<std::int64_t>, std::int64_t, std::int64_t,
                            std::int64_t, std::int64_t, std::int64_t>;
 using OuterTerm = std::tuple<Found, Found, std::int64_t, std::int64_t, bool>;
-using OuterData = std::tuple<Found, std::int64_t, std::vector<OuterTerm>, Found, bool, bool>;
+using OuterData = std::tuple<std::vector<Tail>, std::vector<OuterTerm>, Found, bool, bool>;
 using ThroughData =
     std::tuple<std::vector<std::tuple<Found, int>>, Found, std::int64_t, std::int64_t, bool>;
 
@@ -171,8 +171,10 @@ void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan,
     b.zeroed.push_back({found(place), width});
   for (const Packing &given : packings)
     b.packings.push_back(packing(given));
-  for (const auto &[a, height, products, sums, add, per_row] : outers) {
-    headgate::OuterData data{found(a), height, {}, found(sums), add, per_row};
+  for (const auto &[a, products, sums, add, per_row] : outers) {
+    headgate::OuterData data{{}, {}, found(sums), add, per_row};
+    for (const auto &[place, width] : a)
+      data.a.push_back({found(place), width});
     for (const auto &[right, c, stride, width, adds] : products)
       data.products.push_back({found(right), found(c), stride, width, adds});
     b.outers.push_back(std::move(data));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <numeric>
 #include <set>
 
@@ -136,7 +137,7 @@ private:
   void order_rows(int dealt);
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
-  Rows matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists);
+  Rows matrix(const Found &f, std::list<std::vector<std::int64_t>> &lists);
 
   const Call *call_ = nullptr;
   const Binding *binding_ = nullptr;
@@ -346,7 +347,7 @@ void Job::finish() {
 }
 
 // A tensor (T, N, width) as a matrix whose rows are its valid steps, in order of time.
-Rows Job::matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) {
+Rows Job::matrix(const Found &f, std::list<std::vector<std::int64_t>> &lists) {
   const std::int64_t T = binding_->steps, N = binding_->rows;
   const bool even = T == 1 || N == 1 || f.by_time == N * f.by_row;
   const std::int64_t stride = N == 1 ? f.by_time : f.by_row;
@@ -368,8 +369,9 @@ Rows Job::matrix(const Found &f, std::vector<std::vector<std::int64_t>> &lists) 
 
 void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
   valid_.clear();
-  std::vector<std::vector<std::int64_t>> lists;
-  lists.reserve(3 * (binding_->outers.size() + binding_->throughs.size()) + 64);
+  std::list<std::vector<std::int64_t>> lists;
+  std::vector<std::vector<Columns>> columns;
+  columns.reserve(binding_->outers.size());
   std::vector<std::vector<Outer>> products;
   std::vector<std::vector<Through>> segments;
   std::vector<OuterJob> outers;
@@ -381,9 +383,15 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
     std::vector<Outer> &list = products.emplace_back();
     for (const OuterTerm &term : given.products)
       list.push_back({matrix(term.b, lists), address(term.c), term.c_stride, term.width, term.add});
-    const Rows a = given.per_row ? Rows{address(given.a), given.a.by_row, nullptr}
-                                 : matrix(given.a, lists);
-    outers.push_back({a, given.per_row ? binding_->rows : total_, given.height, span(list),
+    std::vector<Columns> &a = columns.emplace_back();
+    std::int64_t height = 0;
+    for (const ColumnsData &c : given.a) {
+      a.push_back({given.per_row ? Rows{address(c.place), c.place.by_row, nullptr}
+                                 : matrix(c.place, lists),
+                   c.width});
+      height += c.width;
+    }
+    outers.push_back({span(a), given.per_row ? binding_->rows : total_, height, span(list),
                       address(given.sums), given.add_sums});
     scratch = std::max(scratch, kernels.outer_scratch(outers.back(), threads));
   }

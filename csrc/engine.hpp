@@ -101,13 +101,17 @@ struct OuterTerm {
   bool add;
 };
 
+struct ColumnsData {
+  Found place;
+  std::int64_t width;
+};
+
 struct OuterData {
-  Found a;
-  std::int64_t height;
+  std::vector<ColumnsData> a;
   std::vector<OuterTerm> products;
   Found sums;
   bool add_sums;
-  bool per_row; // a is (N, width), and there are no products
+  bool per_row; // a is of (N, width), and there are no products
 };
 
 struct ThroughTerm {

@@ -186,10 +186,17 @@ struct Outer {
   bool add;
 };
 
-// Several such products with one a, and the sums of a over k. The order of c's sums and their bits
-// do not depend on how the work is shared among threads.
+// Columns of a matrix that lie together.
+struct Columns {
+  Rows rows;
+  std::int64_t width;
+};
+
+// Several such products with one a, whose columns are those of some matrices side by side, and the
+// sums of a over k. The order of c's sums and their bits do not depend on how the work is shared
+// among threads.
 struct OuterJob {
-  Rows a;
+  Span<Columns> a;
   std::int64_t count, height; // K, J
   Span<Outer> products;
   void *sums; // (J), or null

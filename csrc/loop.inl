@@ -421,12 +421,12 @@ template <class T> struct Loop {
         for (int s = 0; s < tile.segments; ++s)
           operands(p.segments.data[s], b, r0, rows, tile.parts[s].rows);
         for (int g = 0; g < b.panels;) {
-          const int together = rows == 1 && b.panels - g >= kTogether ? kTogether : 1;
+          const int most = together(here), many = rows == 1 && b.panels - g >= most ? most : 1;
           for (int s = 0; s < tile.segments; ++s) {
             tile.parts[s].weights = static_cast<const T *>(me.weights[p.segments.data[s].weight]) +
                                     done * L + (b.panel + g) * tile.parts[s].panel;
           }
-          for (int q = 0; q < together; ++q) {
+          for (int q = 0; q < many; ++q) {
             for (int v = 0; v < here; ++v) {
               const int w = q * here + v;
               tile.out[w] = out[v] + r0 * b.units + (g + q) * unit_block;
@@ -434,11 +434,11 @@ template <class T> struct Loop {
               tile.start_stride[w] = apart[v];
             }
           }
-          if (together > 1)
+          if (many > 1)
             multiply_together<T>(here)(tile);
           else
             multiply_for<T>(rows, here)(tile);
-          g += together;
+          g += many;
         }
       }
     }

@@ -88,6 +88,14 @@ inline std::size_t outer_scratch(const OuterJob &job, int parts) {
   return floats > doubles ? floats : doubles;
 }
 
+// Column j of a's row k.
+template <class T> HEADGATE_INLINE T column(const OuterJob &job, std::int64_t k, std::int64_t j) {
+  const Columns *at = job.a.data;
+  for (; j >= at->width; ++at)
+    j -= at->width;
+  return row_at<T>(at->rows, k)[j];
+}
+
 // Columns of tiles t0 … t1 of rows first … last of a, as (tile, k, 6), zeros past its height.
 template <class T>
 void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int64_t first,
@@ -95,11 +103,16 @@ void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int6
   typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
   const std::int64_t depth = last - first;
   for (std::int64_t t = t0; t < t1; ++t, out += depth * kOuterRows, sums += kOuterRows) {
-    const std::int64_t j = t * kOuterRows;
-    if (j + 8 <= job.height) { // two numbers too many, which the next row or tile writes over
+    std::int64_t j = t * kOuterRows;
+    const Columns *at = job.a.data;
+    while (j >= at->width) {
+      j -= at->width;
+      ++at;
+    }
+    if (j + 8 <= at->width) { // two numbers too many, which the next row or tile writes over
       Eight sum{};
       for (std::int64_t k = 0; k < depth; ++k) {
-        const Eight row = *reinterpret_cast<const Eight *>(row_at<T>(job.a, first + k) + j);
+        const Eight row = *reinterpret_cast<const Eight *>(row_at<T>(at->rows, first + k) + j);
         *reinterpret_cast<Eight *>(out + k * kOuterRows) = row;
         sum += row;
       }
@@ -107,13 +120,13 @@ void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int6
         sums[r] += sum[r];
       continue;
     }
-    const int valid = static_cast<int>(job.height - j < kOuterRows ? job.height - j : kOuterRows);
     T sum[kOuterRows] = {};
-    for (std::int64_t k = 0; k < depth; ++k) {
-      const T *row = row_at<T>(job.a, first + k) + j;
-      for (int r = 0; r < kOuterRows; ++r) {
-        out[k * kOuterRows + r] = r < valid ? row[r] : T(0);
-        sum[r] += out[k * kOuterRows + r];
+    for (int r = 0; r < kOuterRows; ++r) {
+      const std::int64_t here = t * kOuterRows + r;
+      for (std::int64_t k = 0; k < depth; ++k) {
+        const T number = here < job.height ? column<T>(job, first + k, here) : T(0);
+        out[k * kOuterRows + r] = number;
+        sum[r] += number;
       }
     }
     for (int r = 0; r < kOuterRows; ++r)

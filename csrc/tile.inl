@@ -3,8 +3,9 @@
 
 constexpr int kMaxVectors = kBytes == 64 ? 4 : 2;
 constexpr int kMaxRows = 8;
-constexpr int kTogether = kBytes == 64 ? 2 : 4; // panels that a single row takes at once
-constexpr int kWidest = kMaxVectors * kTogether;
+constexpr int kWidest = 8; // vectors of several panels that a single row takes at once
+
+constexpr int together(int vectors) { return kWidest / vectors; } // panels
 
 // out[v][r] = start[v][r] + Σ over segments Σ_k rows[r][k] * weights[k][v], in that order.
 template <class T> struct Tile {
@@ -37,7 +38,7 @@ template <class T, int R, int V, int G> void multiply(const Tile<T> &tile) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
       rows[r] = part.rows[r];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int g = 0; g < G; ++g)
       b[g] = part.weights + g * part.panel;
     const std::int64_t depth = part.depth, stride = part.stride;
@@ -46,7 +47,7 @@ template <class T, int R, int V, int G> void multiply(const Tile<T> &tile) {
 #pragma GCC unroll 8
       for (int v = 0; v < G * V; ++v)
         w[v] = load(b[v / V] + v % V * L);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int g = 0; g < G; ++g)
         b[g] += stride;
 #pragma GCC unroll 8
@@ -87,9 +88,9 @@ template <class T> HEADGATE_INLINE Multiply<T> multiply_for(int rows, int vector
 template <class T> HEADGATE_INLINE Multiply<T> multiply_together(int vectors) {
   if constexpr (kMaxVectors == 4) {
     if (vectors == 4)
-      return multiply<T, 1, 4, kTogether>;
+      return multiply<T, 1, 4, together(4)>;
     if (vectors == 3)
-      return multiply<T, 1, 3, kTogether>;
+      return multiply<T, 1, 3, together(3)>;
   }
-  return vectors == 2 ? multiply<T, 1, 2, kTogether> : multiply<T, 1, 1, kTogether>;
+  return vectors == 2 ? multiply<T, 1, 2, together(2)> : multiply<T, 1, 1, together(1)>;
 }

@@ -14,7 +14,7 @@ from headgate import native
 from headgate.engines.cpu.code import MAX_SEGMENTS, Packing
 from headgate.engines.cpu.compile import Name
 from headgate.engines.cpu.loop import Compiled, Loop
-from headgate.engines.cpu.sources import fixed_nodes, histories, joined_deltas, late, totals, wanted
+from headgate.engines.cpu.sources import fixed_nodes, histories, late, totals, wanted
 from headgate.engines.cpu.weights import packed
 from headgate.engines.evaluate import Weights, cuts
 from headgate.engines.reference import OUTPUT, cotangent_name, grouped_terms
@@ -225,32 +225,50 @@ def bind_forward(loop: Loop, shape: Shape) -> Bound:
 
 
 def bind_backward(loop: Loop, shape: Shape) -> Bound:
-    return BackwardBinder(loop, shape).bind()
+    return BackwardBinder(loop, shape, spend=False).bind()
+
+
+def bind_last_backward(loop: Loop, shape: Shape) -> Bound:
+    """The same, where nobody will ask for the kept values again: error terms take their place."""
+    return BackwardBinder(loop, shape, spend=True).bind()
 
 
 class BackwardBinder(Binder):
     """The loop of backpropagation through time, and the products after it."""
 
-    def __init__(self, loop: Loop, shape: Shape) -> None:
+    def __init__(self, loop: Loop, shape: Shape, spend: bool) -> None:
         super().__init__(loop, shape, backward_names(loop))
         self.back = self.plan.back
         self.nodes, self.widths = self.back.backward.nodes, self.back.backward.widths
         self.room = Room()
-        self.column: dict[int, tuple[Name, int, int]] = {}  # joined: buffer, start, stop
-        for key, name in joined_deltas(self.plan).items():
-            start = 0
-            for index in key:
-                stop = start + self.sizes[self.widths[index]]
-                self.column[index] = name, start, stop
-                start = stop
-            self.room.take(name, self.T * self.N * start)
-        for index, names in wanted(self.plan, self.layout).items():
-            if index not in self.column and ("carried", index) in names:
-                elements = self.T * self.N * self.sizes[self.widths[index]]
+        carried = [i for i, n in wanted(self.plan, self.layout).items() if ("carried", i) in n]
+        self.instead = self._take_places(carried) if spend else {}
+        for index in carried:
+            if index not in self.instead:
+                elements = self.T * self.N * self.width_back(index)
                 self.room.take(("carried", index), elements)
         for index in totals(self.plan):
-            self.room.take(("total", index), self.N * self.sizes[self.widths[index]])
+            self.room.take(("total", index), self.N * self.width_back(index))
         self.packings = list(loop.backward.weights)
+
+    def _take_places(self, carried: Sequence[int]) -> dict[int, int]:
+        """Kept values, by the error terms that are written where they were."""
+        read, written = self.loop.backward.last_read, self.loop.backward.written
+        later = {t.operand for t in self.back.backward.terms}
+        free = [i for kind, i in self.kept.at if kind == "keep" and i not in later]
+        found: dict[int, int] = {}
+        for index in carried:
+            at = written["carried", index]
+            fits = (
+                i
+                for i in free
+                if self.width(i) == self.width_back(index) and read.get(("kept", i), 0) <= at
+            )
+            kept = next(fits, None)
+            if kept is not None:
+                found[index] = kept
+                free.remove(kept)
+        return found
 
     def bind(self) -> Bound:
         places: dict[Name, tuple[Found, int]] = {}
@@ -264,10 +282,6 @@ class BackwardBinder(Binder):
                     continue
                 case ("cotangent", _):
                     found = self.cotangent(name)
-                case ("delta", key):
-                    found = self.joined(name, 0, sum(self.sizes[self.widths[i]] for i in key))
-                case ("delta", key, k):
-                    found = self.delta(key[k])
                 case ("carried", index):
                     found = self.delta(index)
                 case ("total", index):
@@ -305,16 +319,10 @@ class BackwardBinder(Binder):
             return self.number["zeros",], 0, 0, 0
         return (self.number[name], 0, *strides)
 
-    def joined(self, name: Name, start: int, stop: int) -> Found:
-        """Columns of a buffer in which error terms lie side by side."""
-        width = sum(self.sizes[self.widths[i]] for i in name[1])
-        assert stop <= width
-        return self.number["deltas",], self.room.at[name] + start, self.N * width, width
-
     def delta(self, index: int) -> Found:
         """A backward value of every step."""
-        if index in self.column:
-            return self.joined(*self.column[index])
+        if index in self.instead:
+            return self.forward_value(self.instead[index])
         node = self.nodes[index]
         if node.op == "kept":
             return self.forward_value(node["node"])
@@ -331,19 +339,17 @@ class BackwardBinder(Binder):
     def width_back(self, index: int) -> int:
         return self.sizes[self.widths[index]]
 
-    def spans(self, terms: Sequence[tuple[slice, int]]) -> list[tuple[slice, Found]]:
-        """Terms joined where both their rows in the family and their memory follow each other."""
-        found: list[tuple[slice, Found]] = []
-        ends: list[tuple[Name, int] | None] = []
+    def spans(self, terms: Sequence[tuple[slice, int]]) -> list[tuple[slice, list[int]]]:
+        """Terms whose rows in the family follow each other, and that are summed alike."""
+        found: list[tuple[slice, list[int]]] = []
         for rows, node in terms:
-            name, start, stop = self.column.get(node, (None, 0, 0))
-            if found and name and ends[-1] == (name, start) and found[-1][0].stop == rows.start:
-                found[-1] = slice(found[-1][0].start, rows.stop), found[-1][1]
-                ends[-1] = name, stop
-            else:
-                per_row = ("total", node) in self.room.at
-                found.append((rows, self.total(node) if per_row else self.delta(node)))
-                ends.append((name, stop) if name else None)
+            if found:
+                before, nodes = found[-1]
+                alike = (("total", node) in self.room.at) == (("total", nodes[0]) in self.room.at)
+                if alike and before.stop == rows.start:
+                    found[-1] = slice(before.start, rows.stop), [*nodes, node]
+                    continue
+            found.append((rows, [node]))
         return found
 
     def throughs(self) -> list[Any]:
@@ -353,12 +359,11 @@ class BackwardBinder(Binder):
         vectors = min(machine.max_vectors, -(-width // machine.lanes))
         segments = []
         for group in late(self.plan)[0]:
-            rows = self.rows[group.family]
-            terms = [(rows[b], o) for b, o in zip(group.blocks, group.operands, strict=True)]
-            for span, found in self.spans(terms):
-                blocks = tuple(b for b in group.blocks if span.start <= rows[b].start < span.stop)
-                packing = Packing(group.family, group.part, blocks, True, vectors * machine.lanes)
-                segments.append((found, self.packing(packing)))
+            for block, operand in zip(group.blocks, group.operands, strict=True):
+                packing = Packing(
+                    group.family, group.part, (block,), True, vectors * machine.lanes
+                )  # fmt: skip
+                segments.append((self.delta(operand), self.packing(packing)))
         c = self.step(("gradient",), width)
         return [
             (segments[k : k + MAX_SEGMENTS], c, width, vectors, k > 0)
@@ -374,12 +379,12 @@ class BackwardBinder(Binder):
         """The gradient of every family: Σ delta ⊗ operand over all steps and rows."""
         weights = Weights(self.program, {}, dict(self.layout.sizes))
         again = self.loop.covered_again
-        by_delta: dict[tuple[Found, int], tuple[list[Any], list[tuple[Found, bool]]]] = {}
+        by_delta: dict[tuple[int, ...], tuple[list[Any], list[tuple[Found, bool]]]] = {}
         for (family, part, operand), uses in grouped_terms(self.back, weights).items():
             rows, base = self.rows[family], self.number["family gradient", family]
             add = family in again
-            for span, a in self.spans([(rows[block], delta) for block, delta in uses]):
-                products, sums = by_delta.setdefault((a, span.stop - span.start), ([], []))
+            for span, nodes in self.spans([(rows[block], delta) for block, delta in uses]):
+                products, sums = by_delta.setdefault(tuple(nodes), ([], []))
                 if operand is None:
                     sums.append(((base, span.start, 0, 0), add))
                     continue
@@ -389,9 +394,11 @@ class BackwardBinder(Binder):
                 b = self.forward_value(operand)
                 products.append((b, c, stride, columns.stop - columns.start, add))
         found = []
-        totals_at = {self.total(index) for index in totals(self.plan)}
-        for (a, height), (products, sums) in by_delta.items():
+        for nodes, (products, sums) in by_delta.items():
+            per_row = ("total", nodes[0]) in self.room.at
+            place = self.total if per_row else self.delta
+            a = [(place(node), self.width_back(node)) for node in nodes]
             (first, add), *others = sums or [(NOWHERE, False)]
-            found.append((a, height, products, first, add, a in totals_at))
-            found += [(a, height, [], place, adds, a in totals_at) for place, adds in others]
+            found.append((a, products, first, add, per_row))
+            found += [(a, [], place, adds, per_row) for place, adds in others]
         return found

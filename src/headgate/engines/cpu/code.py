@@ -66,6 +66,7 @@ class Code:
     stores: list[tuple[Slot, int]] = field(default_factory=list)
     sums: list[tuple[Slot, int]] = field(default_factory=list)
     added: set[int] = field(default_factory=set)
+    copied: set[int] = field(default_factory=set)
     slots: int = 0
 
     def join(self) -> None:
@@ -158,9 +159,9 @@ class Code:
         loaded, stored = {s for s, _ in self.loads}, {s for s, _ in self.stores}
         stores, taken = [], {s for s in stored if isinstance(s, tuple)} | (stored & loaded)
         for slot, tensor in self.stores:  # only one of several tensors can be the slot's memory
-            add = tensor in self.added
-            stores.append((where(slot), tensor, slot not in taken and not add, add))
-            if not add:
+            add, copied = tensor in self.added, tensor in self.copied
+            stores.append((where(slot), tensor, slot not in taken and not copied, add))
+            if not copied:
                 taken.add(slot)
         return (
             self.width,
@@ -194,7 +195,8 @@ class PassCompiler:
         self.size = self.source.sizes[self.made.width]
         machine = compiler.machine
         blocks = max((len(g.nodes) for g in self.made.groups), default=0)
-        spare = machine.max_vectors // blocks if blocks else 1
+        # panels of few units are shared out evenly among threads
+        spare = 2 if blocks == 1 else machine.max_vectors // blocks if blocks else 1
         vectors = max(1, min(spare, math.ceil(self.size / machine.lanes)))
         rows = machine.tile_rows(min(machine.max_vectors, max(1, blocks) * vectors))
         self.code = Code(self.size, vectors, rows)
@@ -228,6 +230,8 @@ class PassCompiler:
             self.code.stores.append((self._value(index), tensor))
             if name[0] == "total":
                 self.code.added.add(tensor)
+            if name[0] in ("total", "carried"):  # these may take the place of what is read here
+                self.code.copied.add(tensor)
         self.code.fuse()
         self.code.allocate(self.all.fixed_tensors())
         return self.code
@@ -305,22 +309,16 @@ class PassCompiler:
             starts.append(self.start.get(slot, FROM_ZERO))
             self.start[slot] = FROM_SLOT
         unit_block = self.code.vectors * self.all.machine.lanes
-        joined = self.source.joined.get(group.operands)
-        if group.transpose and not joined:
+        if group.transpose:
             uses = [((b,), o) for b, o in zip(group.blocks, group.operands, strict=True)]
         else:
             uses = [(group.blocks, group.operands[0])]
         for blocks, operand in uses:
-            depth = self._depth(group, blocks, operand)
-            name = joined or self._memory(operand)
+            depth = self.source.sizes[self.source.widths[operand]]
             packing = Packing(group.family, group.part, blocks, group.transpose, unit_block)
-            segment = (self.all.tensor(name, depth), self.all.weight(packing), depth)
+            segment = (self.all.tensor(self._memory(operand), depth), self.all.weight(packing), depth)
             self.code.products.append(Product([segment], slots, starts))
             starts = [FROM_SLOT] * len(slots)
-
-    def _depth(self, group: Group, blocks: Sequence[str], operand: int) -> int:
-        width = self.source.sizes[self.source.widths[operand]]
-        return width * len(blocks) if group.transpose else width
 
     def _memory(self, index: int) -> Name:
         leaf = self.source.leaves.get(index)

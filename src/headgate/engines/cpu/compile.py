@@ -62,7 +62,6 @@ class Source:
     leaves: Mapping[int, Name | float]
     kinds: Mapping[Name, str]
     stores: Mapping[int, Sequence[Name]]
-    joined: Mapping[tuple[int, ...], Name]
     lazy: frozenset[int]
     backward: bool = False
 
@@ -160,7 +159,7 @@ class Compiler:
                 if self.source.nodes[index].op != "row_sum" and not self.stored(index):
                     self.passes[home].stores.append((index, ("scratch", index)))
             for group in made.groups:
-                for operand in self._operands(group):
+                for operand in group.operands:
                     if operand not in self.source.leaves and not self.stored(operand):
                         home = self.home.get(operand, number)
                         self.passes[home].stores.append((operand, ("scratch", operand)))
@@ -191,10 +190,6 @@ class Compiler:
                 return name
         return None
 
-    def _operands(self, group: Group) -> tuple[int, ...]:
-        """Operands that must be in memory of their own: none where they lie side by side."""
-        return () if group.operands in self.source.joined else group.operands
-
     def _read_by(self, made: Pass) -> set[int]:
         """Values that a pass reads from elsewhere, through lazy ones."""
         found: set[int] = set()
@@ -211,6 +206,24 @@ class Compiler:
 
     def _compile(self, number: int) -> Code:
         return PassCompiler(self, number).run()
+
+    def last_read(self) -> dict[Name, int]:
+        """The last pass that reads each tensor."""
+        names, found = list(self.tensors), {}
+        for number, code in enumerate(self._compiled):
+            read = [t for _, t in code.loads]
+            for product in code.products:
+                read += [operand for operand, *_ in product.segments]
+                read += [start for start in product.starts if start >= 0]
+            found.update({names[t]: number for t in read})
+        return found
+
+    def written(self) -> dict[Name, int]:
+        """The pass that writes each tensor."""
+        names, found = list(self.tensors), {}
+        for number, code in enumerate(self._compiled):
+            found.update({names[t]: number for _, t in code.stores})
+        return found
 
     def fixed_tensors(self) -> set[int]:
         """Tensors that are the same for every row and step."""

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from headgate import native
-from headgate.engines.cpu.bind import Shape, bind_backward, bind_forward
+from headgate.engines.cpu.bind import (
+    Shape,
+    bind_backward,
+    bind_forward,
+    bind_last_backward,
+)
 from headgate.engines.cpu.loop import Compiled, Loop, loop_for
 from headgate.engines.cpu.memory import Lease
 from headgate.engines.cpu.sources import Layout, fixed_nodes, histories
@@ -172,7 +177,7 @@ class Run:
         offered = [_steps(c) for c in (cotangents[0], *cotangents[1 + count :])]
         strides = tuple(None if c is None else (c.stride(0), c.stride(1)) for c in offered)
         shape = (*self.shape[:4], strides)
-        bound = _bound(loop, shape, bind_backward)
+        bound = _bound(loop, shape, bind_backward if _graph_is_kept() else bind_last_backward)
         zeros = x.new_zeros(N * max(s.shape[1] for s in self.states) + max(sizes.values()))
         lasts = [zeros if c is None else c.contiguous() for c in cotangents[1 : 1 + count]]
         firsts = [s.new_empty(s.shape) for s in self.states]
@@ -208,6 +213,12 @@ class Run:
     def let_go(self) -> None:
         """After the way back: its workspace goes to the next call."""
         self.deltas = self.held = self.zeros = None
+
+
+def _graph_is_kept() -> bool:
+    """Whether the way back may be asked for once more."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or asked()
 
 
 def back_width(loop: Loop, node: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,12 +18,14 @@ from headgate.program.schedule import Plan
 
 @dataclass(frozen=True)
 class Compiled:
-    """A native plan, its tensors, weights and masks by name."""
+    """A native plan, its tensors, weights and masks by name, and which pass uses a tensor."""
 
     plan: Any
     tensors: tuple[Name, ...]
     weights: tuple[Packing, ...]
     masks: tuple[str, ...]
+    last_read: Mapping[Name, int]
+    written: Mapping[Name, int]
 
 
 class Loop:
@@ -60,8 +63,13 @@ class Loop:
 def _compiled(compiler: Compiler) -> Compiled:
     plan = native.extension.Plan(**compiler.arguments())  # type: ignore[union-attr]
     return Compiled(
-        plan, tuple(compiler.tensors), tuple(compiler.weights), tuple(compiler.masks)
-    )  # fmt: skip
+        plan,
+        tuple(compiler.tensors),
+        tuple(compiler.weights),
+        tuple(compiler.masks),
+        compiler.last_read(),
+        compiler.written(),
+    )
 
 
 @lru_cache(maxsize=256)

@@ -116,7 +116,6 @@ def forward_source(program: Program, layout: Layout) -> Source:
         leaves=leaves,
         kinds=kinds,
         stores=stores,
-        joined={},
         lazy=frozenset(),
     )
 
@@ -174,11 +173,9 @@ def backward_source(program: Program, layout: Layout) -> Source:
     inside = early | members(back.loop) | (members(back.after) - outside)
     multiplied = {o for i in inside if nodes[i].op == "product_transpose" for o in nodes[i].args}
     multiplied |= {o for g in products for o in g.operands}
-    joined = joined_deltas(plan)
-    stores = _backward_stores(plan, layout, joined)
+    stores = _backward_stores(plan, layout)
     for name in (n for names in stores.values() for n in names if n[0] != "carry"):
         kinds[name] = "row" if name[0] == "total" else "step"
-    kinds.update(dict.fromkeys(joined.values(), "step"))
     return Source(
         nodes=nodes,
         widths=widths,
@@ -188,7 +185,6 @@ def backward_source(program: Program, layout: Layout) -> Source:
         leaves=leaves,
         kinds=kinds,
         stores=stores,
-        joined=joined,
         lazy=frozenset(i for i in early - multiplied if _only_elementwise(nodes, i)),
         backward=True,
     )
@@ -259,41 +255,13 @@ def totals(plan: Plan) -> set[int]:
     return {i for i in found if nodes[i].op not in ("cotangent", "kept")}
 
 
-@lru_cache(maxsize=256)
-def joined_deltas(plan: Plan) -> dict[tuple[int, ...], Name]:
-    """Error terms that one product takes side by side, and so lie side by side in memory."""
-    terms = _multiplied_later(plan)
-    taken = set[int]()
-    joined: dict[tuple[int, ...], Name] = {}
-    for phase in plan.back.loop:
-        for group in phase.products:
-            operands = group.operands
-            free = len(set(operands)) == len(operands) and not taken & set(operands)
-            together = _adjacent(plan.program, group.family, group.blocks)
-            if group.transpose and free and together and terms.issuperset(operands):
-                joined[operands] = ("delta", operands)
-                taken.update(operands)
-    return joined
-
-
-def _adjacent(program: Program, family: str, blocks: Sequence[str]) -> bool:
-    names = program.families[family].block_names
-    start = names.index(blocks[0])
-    return names[start : start + len(blocks)] == tuple(blocks)
-
-
-def _backward_stores(
-    plan: Plan, layout: Layout, joined: Mapping[tuple[int, ...], Name]
-) -> dict[int, list[Name]]:
+def _backward_stores(plan: Plan, layout: Layout) -> dict[int, list[Name]]:
     stores: dict[int, list[Name]] = {}
     for state, end in zip(plan.program.states, plan.back.backward.states, strict=True):
         assert end is not None
         stores.setdefault(end, []).append(("carry", state.name))
-    places = {i: ("delta", key, k) for key in joined for k, i in enumerate(key)}
     for index, names in wanted(plan, layout).items():
-        for name in names:
-            held = places.get(index, name) if name[0] == "carried" else name
-            stores.setdefault(index, []).append(held)
+        stores.setdefault(index, []).extend(names)
     return stores
 
 
