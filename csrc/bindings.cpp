@@ -97,8 +97,7 @@ std::vector<headgate::PhaseData> phases(const std::vector<Phase> &list) {
       phase.masks.push_back({slot, number, stepped, rate, hit, miss});
     phase.loads = accesses(loads);
     for (const auto &[op, to, a, b, c, low, high, narrow] : instructions) {
-      phase.instructions.push_back(
-          {static_cast<headgate::Op>(op), narrow, to, a, b, c, low, high});
+      phase.instructions.push_back({static_cast<headgate::Op>(op), narrow, to, a, b, c, low, high});
     }
     phase.stores = accesses(stores);
     phase.sums = accesses(sums);
@@ -158,8 +157,8 @@ void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan,
                   bool reverse, std::int64_t steps, std::int64_t rows,
                   const std::vector<Bound> &tensors, const std::vector<History> &histories,
                   const std::vector<Tail> &tails, const std::vector<Tail> &zeroed,
-                  const std::vector<Packing> &packings,
-                  const std::vector<OuterData> &outers, const std::vector<ThroughData> &throughs) {
+                  const std::vector<Packing> &packings, const std::vector<OuterData> &outers,
+                  const std::vector<ThroughData> &throughs) {
   headgate::Binding b{std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}, {}};
   for (const auto &[place, final] : tensors)
     b.tensors.push_back({found(place), final});
@@ -191,18 +190,18 @@ void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan,
 }
 
 using Call = std::tuple<const headgate::Binding *, std::vector<std::size_t>, std::size_t,
-                        std::uint64_t, std::vector<std::uint32_t>>;
+                        std::uint64_t, std::int64_t, std::vector<std::uint32_t>>;
 
 // Addresses come as integers: they are tensors' memory, checked by the caller.
 void run(const std::string &isa, const std::vector<Call> &given, int threads) {
   std::vector<headgate::Call> calls;
   std::vector<std::vector<void *>> bases(given.size());
   for (std::size_t k = 0; k < given.size(); ++k) {
-    const auto &[binding, addresses, lengths, seed, streams] = given[k];
+    const auto &[binding, addresses, lengths, seed, first_step, streams] = given[k];
     for (std::size_t address : addresses)
       bases[k].push_back(reinterpret_cast<void *>(address));
     calls.push_back({binding, bases[k].data(), reinterpret_cast<const std::int64_t *>(lengths),
-                     seed, streams.data()});
+                     seed, first_step, streams.data()});
   }
   const headgate::Kernels &chosen = kernels(isa);
   nb::gil_scoped_release release;
@@ -342,8 +341,10 @@ NB_MODULE(_native, module) {
   nb::class_<headgate::Binding>(module, "Binding", "A Plan for given numbers of steps and rows.")
       .def("__init__", &make_binding, nb::arg("plan"), nb::arg("is_double"), nb::arg("reverse"),
            nb::arg("steps"), nb::arg("rows"), nb::arg("tensors"), nb::arg("histories"),
-           nb::arg("tails"), nb::arg("zeroed"), nb::arg("packings"), nb::arg("outers"), nb::arg("throughs"));
-  module.def("run", &run, "Run calls (binding, bases, lengths, seed, streams) over all steps.");
+           nb::arg("tails"), nb::arg("zeroed"), nb::arg("packings"), nb::arg("outers"),
+           nb::arg("throughs"));
+  module.def("run", &run,
+             "Run calls (binding, bases, lengths, seed, first step, streams) over all steps.");
   nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
       .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,
                     const std::vector<GivenLayer> &, int, nb::object, nb::object, nb::tuple,

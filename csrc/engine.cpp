@@ -282,6 +282,7 @@ void Job::lay_out(Arena &arena) {
     s.chunk_start = numbers(chunk_steps);
     s.slots = arena.take(slots_bytes(view, size_));
     s.seed = call_->seed;
+    s.first_step = call_->first_step;
     s.streams = call_->streams;
     s.part = by_rows ? 0 : t;
     s.parts = by_rows ? 1 : threads_;
@@ -386,9 +387,9 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
     std::vector<Columns> &a = columns.emplace_back();
     std::int64_t height = 0;
     for (const ColumnsData &c : given.a) {
-      a.push_back({given.per_row ? Rows{address(c.place), c.place.by_row, nullptr}
-                                 : matrix(c.place, lists),
-                   c.width});
+      a.push_back(
+          {given.per_row ? Rows{address(c.place), c.place.by_row, nullptr} : matrix(c.place, lists),
+           c.width});
       height += c.width;
     }
     outers.push_back({span(a), given.per_row ? binding_->rows : total_, height, span(list),
@@ -430,7 +431,8 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
 bool was_forked() { return forked; }
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
-  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + sizeof(void *) + 3 * sizeof(std::int64_t));
+  return static_cast<std::size_t>(view.slots) *
+         (view.slot_size * size + sizeof(void *) + 3 * sizeof(std::int64_t));
 }
 
 Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,

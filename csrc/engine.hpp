@@ -145,6 +145,7 @@ struct Call {
   void *const *bases;
   const std::int64_t *lengths; // (rows), 0 … steps; null where every row has all steps
   std::uint64_t seed;          // of masks
+  std::int64_t first_step;     // what the masks number the first step
   const std::uint32_t *streams;
 };
 

@@ -166,6 +166,7 @@ struct Share {
   std::int64_t *chunk_start;       // (chunk_steps), scratch
   void *slots;
   std::uint64_t seed;           // of masks
+  std::int64_t first_step;      // what the masks number the first step
   const std::uint32_t *streams; // one for each mask
   int part, parts;              // this thread's part of the units, where those are split
   Barrier *barrier;             // null where rows are split

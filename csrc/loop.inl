@@ -157,7 +157,7 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   return lanes[0];
 }
 
-constexpr std::int64_t kNear = 512 * 1024;  // bytes that stay in a core's second-level cache
+constexpr std::int64_t kNear = 512 * 1024;     // bytes that stay in a core's second-level cache
 constexpr std::int64_t kNearest = 1024 * 1024; // and in its first
 constexpr std::int64_t kRowsTogether = 8;
 
@@ -179,7 +179,7 @@ template <class T> struct Loop {
   const Share &me;
   T *slots;
   T **where;              // slots, or the tensors' own memory
-  Filled *filled;  // what slots that last hold
+  Filled *filled;         // what slots that last hold
   std::int64_t step = 0;  // decides which buffer of a state is read
   std::int64_t start = 0; // the first active row, among those of a chunk of steps
   bool all_even = false;  // the active rows of the phase
@@ -260,7 +260,7 @@ template <class T> struct Loop {
     for (std::int64_t r = 0; r < active; ++r) {
       me.time[first + r] = me.reverse ? me.lengths[r] - 1 - s : s;
       me.row[first + r] = me.rows[r];
-      me.step[first + r] = s;
+      me.step[first + r] = me.first_step + s;
     }
   }
 

@@ -31,12 +31,14 @@ _BITS = {torch.float64: 24, torch.float32: 24, torch.float16: 11, torch.bfloat16
 class MaskKey:
     """What the masks of one layer and direction are drawn from in one call.
 
-    seed: 64 bits, drawn once a call. layer, direction: numbers from 0.
+    seed: 64 bits, drawn once a call. layer, direction: numbers from 0. first_step: the number of
+    the first step, where a call is a later piece of a sequence.
     """
 
     seed: int
     layer: int
     direction: int
+    first_step: int = 0
 
 
 def uniform(

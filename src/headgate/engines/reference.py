@@ -347,7 +347,7 @@ def mask_values(
             stepped = node["per"] == "step"
             masks[index] = expected.expand(x.shape[0], 1, 1) if stepped else expected
             continue
-        steps = (0, x.shape[0]) if node["per"] == "step" else None
+        steps = (key.first_step, x.shape[0]) if node["per"] == "step" else None
         draw = uniform(
             key, node["name"], x.shape[1], steps, sizes[program.widths[index]],
             device=x.device, dtype=x.dtype,

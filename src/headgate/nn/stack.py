@@ -7,35 +7,28 @@ initial states, last outputs and records. Where the parameters come from is left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, Direction, Result, choose, run_directions
-from headgate.engines.random import MaskKey
+from headgate.engines import Choice, choose
 from headgate.nn import states
 from headgate.nn.autocast import caster
 from headgate.nn.blocks import WithBlocks
-from headgate.nn.eager import eager
+from headgate.nn.eager import traced
 from headgate.nn.initialise import recurrent_families
 from headgate.nn.layout import Batch, enter
-from headgate.nn.randomness import draw_seed, dropout, weight_drop
+from headgate.nn.operator import MERGES, Options, call_operator, run_layers
+from headgate.nn.randomness import draw_seed
 from headgate.nn.record import Record
 from headgate.nn.states import initial_name, learnable
 from headgate.nn.stream import Stream
 from headgate.program import Program, State
 
-Merge = Callable[[Sequence[Tensor]], Tensor]
-
-MERGES: dict[str, Merge] = {
-    "concat": lambda ys: torch.cat(list(ys), -1),
-    "sum": lambda ys: ys[0] + ys[1],
-    "mean": lambda ys: (ys[0] + ys[1]) / 2,
-    "product": lambda ys: ys[0] * ys[1],
-}
 OUTPUT_MODES = ("sequence", "last")
 
 
@@ -77,8 +70,8 @@ class Stack(WithBlocks, nn.Module):
         self.learn_initial_state = learn_initial_state
         self.weight_drop = weight_drop
         self.output_mode = output_mode
-        self._dropped = recurrent_families(program) if weight_drop else ()
-        if weight_drop and not self._dropped:
+        self._equations, self._masked = program.to_json(), program.has_masks
+        if weight_drop and not recurrent_families(program):
             raise ValueError(
                 f"{what}: weight_drop needs a matrix that multiplies a state, but cell "
                 f"'{program.name}' has none; leave weight_drop at 0"
@@ -136,91 +129,85 @@ class Stack(WithBlocks, nn.Module):
             )
         return batch
 
-    @eager
+    @traced
     def _run(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:
-        batch = self._enter(input, lengths)
-        names = record.start(self.program, batch.sequence) if record is not None else ()
+        traced = torch.compiler.is_compiling()
+        batch = self._enter(input, None if traced else lengths)
         initial = self._initial(hx, batch)
-        seed = draw_seed() if self._draws() else None
-        x, output, finals, results = batch.x, batch.x, [], []
-        for layer in range(self.num_layers):
-            seen = x
-            if layer and seed is not None and self.dropout:
-                seen = dropout(x, self.dropout, MaskKey(seed, layer, 0))
-            results = self._layer(layer, seen, initial, batch, seed, record, names)
-            finals += [result.states for result in results]
-            output = self._merged(layer, [result.output for result in results], x, batch)
-            if layer < self.num_layers - 1:
-                x = output
-        if self.output_mode == "last":
-            top = [result.states[0] for result in results]
-            return batch.state(self._last(top, x, batch)), states.join(finals, batch)
-        return batch.output(output), states.join(finals, batch)
+        families = [self._families(*place) for place in self._places()]
+        if traced:
+            output, finals = call_operator(
+                self._equations, self._options(batch.x), batch.x, initial, families, lengths,
+                draws=self._draws(),
+            )  # fmt: skip
+        else:
+            output, finals = self._now(batch, initial, families, record)
+        output = batch.state(output) if self.output_mode == "last" else batch.output(output)
+        return output, self._joined(finals, batch)
 
-    def _layer(
+    def _now(
         self,
-        layer: int,
-        x: Tensor,
-        initial: states.Inner,
         batch: Batch,
-        seed: int | None,
+        initial: states.Inner,
+        families: Sequence[dict[str, Tensor]],
         record: Record | None,
-        names: tuple[str, ...],
-    ) -> list[Result]:
-        """Each direction of a layer."""
-        cast = caster(x, next(self.parameters()).dtype, on_cpu=self._autocasts_on_cpu)
-        x, directions = cast(x), []
-        for direction in range(self.num_directions):
-            key = None if seed is None else MaskKey(seed, layer, direction)
-            families = self._families(layer, direction)
-            if key is not None:
-                for family in self._dropped:
-                    families[family] = weight_drop(families[family], self.weight_drop, key, family)
-            probes = None
-            if record is not None:
-                probes = record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
-            start = initial[layer * self.num_directions + direction]
-            directions.append(
-                Direction(
-                    {name: cast(value) for name, value in families.items()},
-                    tuple(map(cast, start)),
-                    direction == 1,
-                    key if self.program.has_masks else None,
-                    probes,
-                )
-            )
-        results = run_directions(self.program, directions, x, lengths=batch.lengths, names=names)
+    ) -> tuple[Tensor, states.Inner]:
+        """Run without a graph in between: the output, and each place's final states."""
+        names: tuple[str, ...] = ()
+        probes = None
         if record is not None:
-            for direction, result in enumerate(results):
-                record.keep(result.records, layer, direction)
-        return results
+            names = record.start(self.program, batch.sequence)
+            probes = partial(self._probes, record)
+        seed = draw_seed() if self._draws() else None
+        options = self._options(batch.x)
+        output, results = run_layers(
+            self.program, options, batch, initial, families, seed, names=names, probes=probes
+        )
+        if record is not None:
+            for place, result in zip(self._places(), results, strict=True):
+                record.keep(result.records, *place)
+        return output, [result.states for result in results]
+
+    def _probes(
+        self, record: Record, x: Tensor, layer: int, direction: int
+    ) -> dict[str, Tensor] | None:
+        return record.probes(self.program, self.layer_sizes[layer], x, layer, direction)
+
+    def _options(self, x: Tensor) -> Options:
+        dtype = None
+        if torch.is_autocast_enabled(x.device.type):
+            parameters = next(self.parameters()).dtype
+            dtype = caster(x, parameters, on_cpu=self._autocasts_on_cpu)(x.new_empty(0)).dtype
+        return Options(
+            type(self).__name__,
+            self.num_layers,
+            self.num_directions,
+            self.merge,
+            self.residual,
+            float(self.dropout),
+            float(self.weight_drop),
+            dtype,
+            self.output_mode == "last",
+        )
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""
         between = self.dropout > 0 and self.num_layers > 1
-        return self.training and (between or self.weight_drop > 0 or self.program.has_masks)
+        return self.training and (between or self.weight_drop > 0 or self._masked)
 
-    def _merged(self, layer: int, ys: Sequence[Tensor], x: Tensor, batch: Batch) -> Tensor:
-        y = ys[0] if len(ys) == 1 else MERGES[self.merge](ys)
-        return y + _inside(x, batch) if layer in self._residual_layers else y
-
-    def _last(self, top: Sequence[Tensor], x: Tensor, batch: Batch) -> Tensor:
-        """Each direction's own final output (N, H), merged; x (T, N, ·) enters the top layer."""
-        y = top[0] if len(top) == 1 else MERGES[self.merge](top)
-        if self.num_layers - 1 not in self._residual_layers or x.shape[0] == 0:
-            return y
-        x = _inside(x, batch)
-        if batch.lengths is None:
-            ends = x[-1]
-        else:
-            index = (batch.lengths - 1).clamp_min(0)
-            ends = x[index, torch.arange(batch.rows, device=x.device)]
-        if self.bidirectional:
-            width = x.shape[-1] // 2
-            ends = torch.cat([ends[:, :width], x[0][:, width:]], -1)
-        return y + ends
+    def _joined(self, finals: states.Inner, batch: Batch) -> states.States:
+        """The final states as a user gets them. Sizes may be a graph's symbols, so the layers'
+        own widths say whether they agree."""
+        return tuple(
+            batch.state(torch.stack(parts))
+            if len(set(widths)) == 1
+            else tuple(map(batch.state, parts))
+            for parts, widths in zip(
+                zip(*finals, strict=True), zip(*self._widths(), strict=True), strict=True
+            )
+        )
 
     def _widths(self) -> list[tuple[int, ...]]:
         """For each layer and direction, the width of each state."""
@@ -291,9 +278,3 @@ class Stack(WithBlocks, nn.Module):
         if input is None or input.dim() == 2:
             return None if input is None else input.unsqueeze(1)
         return input.transpose(0, 1) if self.batch_first else input
-
-
-def _inside(x: Tensor, batch: Batch) -> Tensor:
-    """x with zeros past each row's end, whatever the padding holds."""
-    valid = batch.valid()
-    return x if valid is None else torch.where(valid, x, 0.0)

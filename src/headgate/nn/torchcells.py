@@ -15,11 +15,13 @@ from headgate.engines import choose, run
 from headgate.engines.random import MaskKey
 from headgate.nn.autocast import caster
 from headgate.nn.blocks import Block, WithBlocks
-from headgate.nn.eager import eager
+from headgate.nn.eager import traced
 from headgate.nn.initialise import check_init
+from headgate.nn.operator import Options, call_operator
 from headgate.nn.options import CellOptions, split_options
 from headgate.nn.randomness import draw_seed
 from headgate.nn.table import TorchFamilies
+from headgate.nn.torchlike import traced_families
 
 
 class TorchLikeCell(WithBlocks, nn.Module):
@@ -31,6 +33,7 @@ class TorchLikeCell(WithBlocks, nn.Module):
     def _become(self, kind: str, cell: str, options: CellOptions, factory: dict[str, Any]) -> None:
         program, _, init = split_options(type(self).__name__, cell, options, CellOptions)
         self.program = program
+        self._equations, self._masked = program.to_json(), program.has_masks
         self.layer_sizes = (program.sizes(self.input_size, self.hidden_size),)
         self._torch = TorchFamilies(kind, program)
         self._torch.add_others(self, self.layer_sizes[0], "", factory)
@@ -47,22 +50,34 @@ class TorchLikeCell(WithBlocks, nn.Module):
         rows = self._torch.rows(self, self.layer_sizes[0], "")
         return [Block(p, family, block, 0, 0, at) for p, family, block, at in rows]
 
-    @eager
+    @traced
     def _step(self, input: Tensor, hx: Any) -> Any:
         """The next states: torch's own result where its function is chosen, else a tuple."""
-        states = self._checked(input, hx)
-        if choose(self.program, like=input.reshape(1, -1, self.input_size)).engine == "aten":
+        states, compiling = self._checked(input, hx), torch.compiler.is_compiling()
+        like = input.reshape(1, -1, self.input_size)
+        if not compiling and choose(self.program, like=like).engine == "aten":
             return super().forward(input, hx)  # type: ignore[misc]
         x = input if input.dim() == 2 else input.unsqueeze(0)
-        key = MaskKey(draw_seed(), 0, 0) if self.training and self.program.has_masks else None
         cast = caster(x, next(self.parameters()).dtype, on_cpu=False)
-        families = self._torch.families(self, self.layer_sizes[0], "")
-        families = {name: cast(value) for name, value in families.items()}
-        x, states = cast(x), tuple(map(cast, states))
-        result = run(self.program, families, x.unsqueeze(0), states, mask_key=key)
-        if input.dim() == 2:
-            return result.states
-        return tuple(state.squeeze(0) for state in result.states)
+        families = traced_families if compiling else TorchFamilies.families
+        weights = families(self._torch, self, self.layer_sizes[0], "")
+        weights = {name: cast(value) for name, value in weights.items()}
+        finals = self._finals(cast(x).unsqueeze(0), tuple(map(cast, states)), weights)
+        return finals if input.dim() == 2 else tuple(state.squeeze(0) for state in finals)
+
+    def _finals(
+        self, x: Tensor, states: tuple[Tensor, ...], families: dict[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The states (N, H) after the one step of x (1, N, I)."""
+        draws = self.training and self._masked
+        if torch.compiler.is_compiling():
+            options = Options(type(self).__name__)
+            _, (finals,) = call_operator(
+                self._equations, options, x, [states], [families], None, draws=draws
+            )
+            return finals
+        key = MaskKey(draw_seed(), 0, 0) if draws else None
+        return run(self.program, families, x, states, mask_key=key).states
 
     def _checked(self, input: Tensor, hx: Any) -> tuple[Tensor, ...]:
         """The states (N, H), after torch's checks with torch's messages."""

@@ -2,11 +2,13 @@
 
 Each is a subclass of torch's module: the signature, attributes, initial weights for a seed,
 state-dict keys and checks are torch's own, and only the run is Headgate's. Axes: T steps, N rows,
-I input size, H hidden size.
+I input size, H hidden size. ``torch.compile`` breaks the graph at a subclass of torch's modules, as
+at these themselves, unless ``torch._dynamo.config.allow_rnn`` is set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from headgate.nn.blocks import Block, suffix
-from headgate.nn.eager import eager
+from headgate.nn.eager import traced_if_allowed
 from headgate.nn.initialise import check_init
 from headgate.nn.options import Options, split_options
 from headgate.nn.record import Record
@@ -65,13 +67,15 @@ class TorchLike(Stack):
         return found
 
     def _families(self, layer: int, direction: int) -> dict[str, Tensor]:
-        return self._torch.families(self, self.layer_sizes[layer], suffix(layer, direction))
+        families = traced_families if torch.compiler.is_compiling() else TorchFamilies.families
+        return families(self._torch, self, self.layer_sizes[layer], suffix(layer, direction))
 
-    @eager
+    @traced_if_allowed
     def _forward(
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
-        if lengths is None and record is None and self._is_torchs(input):
+        whole = lengths is None and record is None and not torch.compiler.is_compiling()
+        if whole and self._is_torchs(input):
             return super().forward(input, hx)
         self._check_as_torch(input, hx)
         return self._run(input, hx, lengths, record)
@@ -79,7 +83,8 @@ class TorchLike(Stack):
     def _check_as_torch(self, input: Any, hx: Any) -> None:
         """torch's own checks with torch's messages."""
         assert isinstance(self, nn.RNNBase)
-        self._update_flat_weights()
+        if not torch.compiler.is_compiling():
+            self._update_flat_weights()
         if isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
             if hx is not None:
@@ -248,6 +253,24 @@ class GRU(TorchLike, nn.GRU):
     ) -> tuple[Output, Tensor]:
         """Output (T, N, H) and h_n (layers · directions, N, H), as torch's; see ``Recurrent``."""
         return _one_state(self._forward(input, hx, lengths, record))
+
+
+def traced_families(
+    table: TorchFamilies, module: nn.Module, sizes: Mapping[str, int], end: str
+) -> dict[str, Tensor]:
+    """``TorchFamilies.families`` in torch operations alone: a compiler warns of caches."""
+    program = table.program
+    found: dict[str, dict[str, Tensor]] = {family: {} for family in program.families}
+    for name, family, block, rows in table.rows(module, sizes, end):
+        share, blocks = getattr(module, name)[rows], found[family]
+        blocks[block] = blocks[block] + share if block in blocks else share
+    like = next(module.parameters())
+    return {
+        family: torch.cat([blocks[name] for name in program.families[family].block_names])
+        if blocks
+        else like.new_zeros(program.shape(family, sizes))
+        for family, blocks in found.items()
+    }
 
 
 def _one_state(result: tuple[Output, Tensor | States]) -> tuple[Output, Any]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headgate.engines.cpu.code import Code, Packing, PassCompiler, Registers
+from headgate.engines.cpu.code import Code, Packing
+from headgate.engines.cpu.passes import PassCompiler, Registers
 from headgate.program.program import SCALAR, Node
 from headgate.program.schedule import Group, Phase
 

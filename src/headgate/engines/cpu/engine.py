@@ -12,12 +12,8 @@ import torch
 from torch import Tensor
 
 from headgate import native
-from headgate.engines.cpu.bind import (
-    Shape,
-    bind_backward,
-    bind_forward,
-    bind_last_backward,
-)
+from headgate.engines.cpu.bind import Shape, bind_forward
+from headgate.engines.cpu.bind_backward import bind_backward, bind_last_backward
 from headgate.engines.cpu.loop import Compiled, Loop, loop_for
 from headgate.engines.cpu.memory import Lease
 from headgate.engines.cpu.sources import Layout, fixed_nodes, histories
@@ -34,8 +30,8 @@ BOUND_AT_MOST = 64
 LOOPS_AT_MOST = 256
 NO_STREAMS: list[int] = []
 
-NativeCall = tuple[Any, list[int], int, int, list[int]]
-"""Binding, addresses, address of the lengths, seed and streams of masks."""
+NativeCall = tuple[Any, list[int], int, int, int, list[int]]
+"""Binding, addresses, address of the lengths; seed, first step and streams of masks."""
 
 _loops: dict[Any, Loop] = {}
 
@@ -137,12 +133,13 @@ class Run:
     def _native(self, compiled: Compiled, bound: Any, addresses: list[int]) -> NativeCall:
         key, lengths = self.options.key, self.options.lengths
         if key is None:
-            seed, streams = 0, NO_STREAMS
+            seed, first, streams = 0, 0, NO_STREAMS
         else:
             place = f"{key.layer}/{key.direction}/"
             streams = [zlib.crc32((place + name).encode()) for name in compiled.masks]
-            seed = key.seed & (2**64 - 1)
-        return bound, addresses, 0 if lengths is None else lengths.data_ptr(), seed, streams
+            seed, first = key.seed & (2**64 - 1), key.first_step
+        at = 0 if lengths is None else lengths.data_ptr()
+        return bound, addresses, at, seed, first, streams
 
     def forward(self) -> tuple[NativeCall, tuple[Tensor, ...]]:
         """A call, and what it fills: output, final states and records.
@@ -217,7 +214,8 @@ class Run:
 
 def _graph_is_kept() -> bool:
     """Whether the way back may be asked for once more."""
-    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    autograd: Any = torch._C._autograd  # pyright: ignore
+    asked = getattr(autograd, "_get_current_graph_task_keep_graph", None)
     return asked is None or asked()
 
 
