@@ -6,7 +6,6 @@
 #include <cstring>
 #include <list>
 #include <numeric>
-#include <set>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -431,8 +430,9 @@ void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
 bool was_forked() { return forked; }
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
-  return static_cast<std::size_t>(view.slots) *
-         (view.slot_size * size + sizeof(void *) + 3 * sizeof(std::int64_t));
+  const std::size_t phases = view.before.size + view.loop.size;
+  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + 4 * sizeof(std::int64_t)) +
+         phases * 6 * sizeof(std::int64_t);
 }
 
 Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,
@@ -446,21 +446,6 @@ Plan::Plan(std::vector<TensorSpec> tensors, std::vector<PhaseData> before,
            slots,          slot_size,          elements_,        backward};
 }
 
-namespace {
-
-std::uint32_t slots_of(const PhaseData &phase) {
-  std::set<std::uint16_t> found;
-  for (const auto *list : {&phase.loads, &phase.stores, &phase.sums}) {
-    for (const Access &access : *list)
-      found.insert(access.slot);
-  }
-  for (const Instruction &in : phase.instructions)
-    found.insert({in.out, in.a, in.b, in.c});
-  return static_cast<std::uint32_t>(found.size());
-}
-
-} // namespace
-
 void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &views,
                    std::vector<std::vector<Product>> &products) {
   products.reserve(phases.size());
@@ -472,9 +457,8 @@ void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &vie
       for (const Segment &segment : product.segments)
         weight += segment.depth * static_cast<std::uint32_t>(product.slots.size());
     }
-    views.push_back({p.width, p.vectors, p.tile_rows, weight, slots_of(p), span(list),
-                     span(p.masks), span(p.loads), span(p.instructions), span(p.stores),
-                     span(p.sums)});
+    views.push_back({p.width, p.vectors, p.tile_rows, weight, span(list), span(p.masks),
+                     span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
     elements_ += std::int64_t(weight) * p.width;
     work_ += std::int64_t(weight) * p.width;
     work_ += static_cast<std::int64_t>(p.instructions.size()) * p.width * 4;

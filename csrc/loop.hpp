@@ -104,7 +104,6 @@ struct Phase {
   std::uint32_t vectors; // vectors of units in a panel
   std::uint32_t tile_rows;
   std::uint32_t weight; // numbers of packed weights for each unit
-  std::uint32_t slots;  // in use
   Span<Product> products;
   Span<Mask> masks;
   Span<Access> loads;

@@ -157,8 +157,7 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   return lanes[0];
 }
 
-constexpr std::int64_t kNear = 512 * 1024;     // bytes that stay in a core's second-level cache
-constexpr std::int64_t kNearest = 1024 * 1024; // and in its first
+constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
 constexpr std::int64_t kRowsTogether = 8;
 
 // A block of a phase: some rows, some panels of units. In a slot it is (row, panel, unit), compact.
@@ -171,6 +170,13 @@ struct Block {
   std::int64_t times, apart; // by so much
 };
 
+// How the rows and panels of a phase are cut into blocks, for a number of rows.
+struct Cut {
+  std::int64_t count;
+  std::int64_t unit_block, from, to; // units of a panel; this thread's panels
+  std::int64_t row_blocks, panel_blocks;
+};
+
 struct Filled {
   std::int64_t unit, units, rows;
 };
@@ -180,9 +186,11 @@ template <class T> struct Loop {
   T *slots;
   T **where;              // slots, or the tensors' own memory
   Filled *filled;         // what slots that last hold
+  Cut *cuts;              // of the phases before the loop and in it
   std::int64_t step = 0;  // decides which buffer of a state is read
   std::int64_t start = 0; // the first active row, among those of a chunk of steps
   bool all_even = false;  // the active rows of the phase
+  bool near = false;      // nobody waits for this thread, and its weights stay near
 
   static constexpr int L = kLanes<T>;
 
@@ -217,6 +225,9 @@ template <class T> struct Loop {
       where[k] = slot(static_cast<int>(k));
       filled[k] = {0, 0, 0};
     }
+    for (std::uint32_t k = 0; k < plan.before.size + plan.loop.size; ++k)
+      cuts[k].count = -1;
+    near = me.barrier == nullptr && plan.weights * std::int64_t(sizeof(T)) <= kNear;
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -228,7 +239,7 @@ template <class T> struct Loop {
         while (active < me.row_count && me.lengths[active] > step)
           ++active;
         place_rows(step, active, 0);
-        phases(plan.loop, 0, active);
+        phases(plan.loop, cuts + plan.before.size, 0, active);
       }
       return;
     }
@@ -246,11 +257,11 @@ template <class T> struct Loop {
         count += here;
       }
       if (plan.before.size > 0)
-        phases(plan.before, 0, count);
+        phases(plan.before, cuts, 0, count);
       for (step = first; step < last; ++step) {
         while (active > 0 && me.lengths[active - 1] <= step)
           --active;
-        phases(plan.loop, me.chunk_start[step - first], active);
+        phases(plan.loop, cuts + plan.before.size, me.chunk_start[step - first], active);
       }
     }
   }
@@ -278,62 +289,73 @@ template <class T> struct Loop {
 
   // Phases one after another; where nobody waits for this thread and the weights stay near, for a
   // few rows at a time, whose values then stay near too.
-  void phases(const Span<Phase> &list, std::int64_t first, std::int64_t count) {
+  void phases(const Span<Phase> &list, Cut *cuts, std::int64_t first, std::int64_t count) {
     start = first;
     Block b{};
     all_even = evenly(first, count, b.times, b.apart);
-    const bool near = me.plan->weights * std::int64_t(sizeof(T)) <= kNear;
     std::int64_t parts = 1;
-    if (me.barrier == nullptr && list.size > 1 && near)
+    if (near && list.size > 1 && count > kRowsTogether)
       parts = (count + kRowsTogether - 1) / kRowsTogether;
     for (std::int64_t p = 0; p < parts; ++p) {
-      const std::int64_t from = count * p / parts, to = count * (p + 1) / parts;
+      const std::int64_t from = share(count, p, parts), to = share(count, p + 1, parts);
       for (std::uint32_t k = 0; k < list.size; ++k) {
-        sweep(list.data[k], first + from, to - from, b);
+        sweep(list.data[k], cuts[k], first + from, to - from, b);
         wait(me.barrier, me.parts);
       }
     }
   }
 
   // A phase in blocks that fill the slots; what shares a panel's weights comes together.
-  void sweep(const Phase &phase, std::int64_t first, std::int64_t count, Block b) {
+  void sweep(const Phase &phase, Cut &cut, std::int64_t first, std::int64_t count, Block b) {
     if (count == 0)
       return;
-    const std::int64_t unit_block = std::int64_t(phase.vectors) * L;
-    const std::int64_t all = (phase.width + unit_block - 1) / unit_block;
-    const std::int64_t from = all * me.part / me.parts, to = all * (me.part + 1) / me.parts;
-    if (from == to)
-      return;
-    std::int64_t room = me.plan->slot_size / unit_block; // rows × panels of a block
-    if (phase.products.size == 0) { // no tile to fill: all slots may stay in the nearest cache
-      const std::int64_t fits = kNearest / (std::int64_t(sizeof(T)) * unit_block * phase.slots);
-      room = fits < 1 ? 1 : fits < room ? fits : room;
-    }
-    // Whole rows where they leave room for a tile of them and the weights stay near: values may
-    // then remain where they lie.
-    const std::int64_t weights = std::int64_t(phase.weight) * (to - from) * unit_block;
-    const bool whole = (to - from) * (phase.products.size ? 4 : 1) <= room &&
-                       weights * std::int64_t(sizeof(T)) <= kNear;
-    std::int64_t rows = whole ? room / (to - from) : room;
-    const std::int64_t row_blocks = rows < count ? (count + rows - 1) / rows : 1;
-    rows = (count + row_blocks - 1) / row_blocks;
-    std::int64_t panels = room / rows < to - from ? room / rows : to - from;
-    const std::int64_t panel_blocks = (to - from + panels - 1) / panels;
-    for (std::int64_t p = 0; p < panel_blocks; ++p) {
-      b.panel = from + (to - from) * p / panel_blocks;
-      b.panels = static_cast<int>(from + (to - from) * (p + 1) / panel_blocks - b.panel);
-      b.unit = b.panel * unit_block;
-      b.units = b.panels * unit_block;
+    if (cut.count != count)
+      cut = cut_for(phase, count);
+    for (std::int64_t p = 0; p < cut.panel_blocks; ++p) {
+      b.panel = cut.from + share(cut.to - cut.from, p, cut.panel_blocks);
+      b.panels =
+          static_cast<int>(cut.from + share(cut.to - cut.from, p + 1, cut.panel_blocks) - b.panel);
+      b.unit = b.panel * cut.unit_block;
+      b.units = b.panels * cut.unit_block;
       b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
-      for (std::int64_t r = 0; r < row_blocks; ++r) {
-        b.at = first + count * r / row_blocks;
-        b.rows = static_cast<int>(first + count * (r + 1) / row_blocks - b.at);
+      for (std::int64_t r = 0; r < cut.row_blocks; ++r) {
+        b.at = first + share(count, r, cut.row_blocks);
+        b.rows = static_cast<int>(first + share(count, r + 1, cut.row_blocks) - b.at);
         b.even = all_even || evenly(b.at, b.rows, b.times, b.apart);
         block(phase, b);
       }
     }
     back_home(phase.loads);
     back_home(phase.stores);
+  }
+
+  // Where the k-th of some parts of a whole begins.
+  static std::int64_t share(std::int64_t whole, std::int64_t k, std::int64_t parts) {
+    return parts == 1 ? k * whole : whole * k / parts;
+  }
+
+  Cut cut_for(const Phase &phase, std::int64_t count) const {
+    Cut c{};
+    c.count = count;
+    c.unit_block = std::int64_t(phase.vectors) * L;
+    const std::int64_t all = (phase.width + c.unit_block - 1) / c.unit_block;
+    c.from = all * me.part / me.parts;
+    c.to = all * (me.part + 1) / me.parts;
+    const std::int64_t mine = c.to - c.from;
+    if (mine == 0)
+      return c;
+    const std::int64_t room = me.plan->slot_size / c.unit_block; // rows × panels of a block
+    // Whole rows where they leave room for a tile of them and the weights stay near: values may
+    // then remain where they lie.
+    const std::int64_t weights = std::int64_t(phase.weight) * mine * c.unit_block;
+    const bool whole =
+        mine * (phase.products.size ? 4 : 1) <= room && weights * std::int64_t(sizeof(T)) <= kNear;
+    std::int64_t rows = whole ? room / mine : room;
+    c.row_blocks = rows < count ? (count + rows - 1) / rows : 1;
+    rows = (count + c.row_blocks - 1) / c.row_blocks;
+    const std::int64_t panels = room / rows < mine ? room / rows : mine;
+    c.panel_blocks = (mine + panels - 1) / panels;
+    return c;
   }
 
   void back_home(const Span<Access> &list) const {
@@ -417,7 +439,8 @@ template <class T> struct Loop {
       const int tiles =
           (b.rows + static_cast<int>(phase.tile_rows) - 1) / static_cast<int>(phase.tile_rows);
       for (int t = 0; t < tiles; ++t) {
-        const int r0 = b.rows * t / tiles, rows = b.rows * (t + 1) / tiles - r0;
+        const int r0 = static_cast<int>(share(b.rows, t, tiles));
+        const int rows = static_cast<int>(share(b.rows, t + 1, tiles)) - r0;
         for (int s = 0; s < tile.segments; ++s)
           operands(p.segments.data[s], b, r0, rows, tile.parts[s].rows);
         for (int g = 0; g < b.panels;) {
@@ -590,7 +613,8 @@ template <class T> void run(const Share &share) {
   T *slots = static_cast<T *>(share.slots);
   const auto elements = std::size_t(share.plan->slots) * share.plan->slot_size;
   T **where = reinterpret_cast<T **>(slots + elements);
-  Loop<T>{share, slots, where, reinterpret_cast<Filled *>(where + share.plan->slots)}.run();
+  Filled *filled = reinterpret_cast<Filled *>(where + share.plan->slots);
+  Loop<T>{share, slots, where, filled, reinterpret_cast<Cut *>(filled + share.plan->slots)}.run();
 }
 
 template <class T> void apply(Op op, const T *x, T *out, std::size_t count) {
