@@ -14,7 +14,7 @@ from dataclasses import dataclass
 Call = Callable[[], object]
 Shape = tuple[int, ...]
 SETTLING = 1e-2  # seconds in which waiting threads stop spinning
-SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample
+SHORTEST_SAMPLE = 2e-2  # seconds; shorter calls are repeated within a sample
 
 
 @dataclass(frozen=True)

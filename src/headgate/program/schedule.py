@@ -15,6 +15,7 @@ from functools import lru_cache
 from headgate.program.differentiate import Backward, differentiate
 from headgate.program.lower import lower
 from headgate.program.program import Node, Program
+from headgate.program.recompute import recompute
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,18 @@ def schedule(program: Program, names: tuple[str, ...] = (), errors: bool = False
     )
 
 
-def _schedule_backward(program: Program, backward: Backward, errors: bool) -> BackwardPlan:
-    nodes = backward.nodes
+def _ends(backward: Backward, errors: bool) -> list[int | None]:
     ends = [*backward.states, backward.input, *(term.delta for term in backward.terms)]
-    ends += list(backward.errors.values()) if errors else []
-    needed = _reachable(nodes, [e for e in ends if e is not None])
+    return ends + (list(backward.errors.values()) if errors else [])
+
+
+def _needed(backward: Backward, errors: bool) -> set[int]:
+    return _reachable(backward.nodes, [e for e in _ends(backward, errors) if e is not None])
+
+
+def _schedule_backward(program: Program, backward: Backward, errors: bool) -> BackwardPlan:
+    backward = recompute(program, backward, _needed(backward, errors))
+    nodes, ends, needed = backward.nodes, _ends(backward, errors), _needed(backward, errors)
     leaves = {i for i, n in enumerate(nodes) if n.op == "cotangent" and _is_state(n)}
     depends = _downstream(nodes, leaves)
     chain = _reachable(nodes, [e for e in backward.states if e is not None])
