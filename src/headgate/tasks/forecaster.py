@@ -23,6 +23,7 @@ from .metrics import measures, seasonal_scale
 from .network import ForecastNetwork
 from .reader import CarriedState, Reader
 from .settings import resolve, season_and_horizon, whole
+from .stream import ForecastStream
 
 
 class Forecaster(BaseEstimator):
@@ -175,6 +176,11 @@ class Forecaster(BaseEstimator):
             return state
         times = self.frequency_.future(state.time, len(values))
         return self._reader.read(state.history, values, times, state.recurrent)
+
+    def stream(self, state: CarriedState | None = None) -> ForecastStream:
+        """Read one value after another from ``state`` on (None: the end of the fitted series)."""
+        check_is_fitted(self, "network_")
+        return ForecastStream(self._reader, state or self.warm_up(self.history_))
 
     def predict(
         self,
