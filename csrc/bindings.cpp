@@ -193,7 +193,7 @@ using Call = std::tuple<const headgate::Binding *, std::vector<std::size_t>, std
                         std::uint64_t, std::int64_t, std::vector<std::uint32_t>>;
 
 // Addresses come as integers: they are tensors' memory, checked by the caller.
-void run(const std::string &isa, const std::vector<Call> &given, int threads) {
+void run(const std::string &isa, const std::vector<Call> &given, int threads, bool chain) {
   std::vector<headgate::Call> calls;
   std::vector<std::vector<void *>> bases(given.size());
   for (std::size_t k = 0; k < given.size(); ++k) {
@@ -205,7 +205,7 @@ void run(const std::string &isa, const std::vector<Call> &given, int threads) {
   }
   const headgate::Kernels &chosen = kernels(isa);
   nb::gil_scoped_release release;
-  headgate::run(chosen, calls.data(), calls.size(), threads);
+  headgate::run(chosen, calls.data(), calls.size(), threads, chain);
 }
 
 using GivenLayer =
@@ -344,7 +344,8 @@ NB_MODULE(_native, module) {
            nb::arg("tails"), nb::arg("zeroed"), nb::arg("packings"), nb::arg("outers"),
            nb::arg("throughs"));
   module.def("run", &run,
-             "Run calls (binding, bases, lengths, seed, first step, streams) over all steps.");
+             "Run calls (binding, bases, lengths, seed, first step, streams) over all steps; in a "
+             "chain each reads what the one before writes.");
   nb::class_<Stream>(module, "Stream", "Layers that run one step at a time.")
       .def(nb::init<const std::string &, bool, std::int64_t, std::int64_t,
                     const std::vector<GivenLayer> &, int, nb::object, nb::object, nb::tuple,

@@ -102,10 +102,19 @@ public:
     return choose_split(*binding_->plan, *binding_, total_, threads);
   }
 
+  // One thread, which waits for what `before` has done.
+  void follow(const Job *before) {
+    split(Split::none, 1);
+    source_ = before == nullptr ? nullptr : &before->progress_;
+    progress_ = 0;
+    chained_ = true;
+  }
+
   void split(Split how, int threads) {
+    chained_ = false;
     split_ = how;
     threads_ = how == Split::none ? 1 : threads;
-    barrier_.arrived = barrier_.generation = 0;
+    arrivals_.assign(how == Split::units ? static_cast<std::size_t>(threads) : 0, Arrivals{});
     order_rows(how == Split::rows ? threads_ : 1);
   }
 
@@ -151,7 +160,10 @@ private:
   std::vector<std::int64_t> rows_, lengths_;
   std::vector<std::int64_t> valid_;  // numbers of the valid (step, row)
   std::vector<std::int64_t> starts_; // where each thread's rows begin
-  Barrier barrier_{};
+  std::vector<Arrivals> arrivals_;
+  const std::int64_t *source_ = nullptr;
+  alignas(64) std::int64_t progress_ = 0; // steps done
+  bool chained_ = false;
 };
 
 // Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
@@ -234,7 +246,7 @@ void Job::lay_out(Arena &arena) {
   const std::int64_t local_rows =
       by_rows ? (binding_->rows + threads_ - 1) / threads_ : binding_->rows;
   const std::int64_t chunk_steps =
-      view.before.size == 0
+      view.before.size == 0 || chained_
           ? 16
           : std::clamp<std::int64_t>(96 / std::max<std::int64_t>(local_rows, 1), 1, 64);
   const std::int64_t chunk_rows = chunk_steps * local_rows;
@@ -285,7 +297,9 @@ void Job::lay_out(Arena &arena) {
     s.streams = call_->streams;
     s.part = by_rows ? 0 : t;
     s.parts = by_rows ? 1 : threads_;
-    s.barrier = split_ == Split::units ? &barrier_ : nullptr;
+    s.arrivals = split_ == Split::units ? arrivals_.data() : nullptr;
+    s.source = chained_ ? source_ : nullptr;
+    s.progress = chained_ ? &progress_ : nullptr;
   }
 }
 
@@ -465,49 +479,85 @@ void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &vie
   }
 }
 
-void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads) {
-  static thread_local Arena own_arena;
-  static thread_local std::vector<Job> own_jobs;
-  Arena &arena = own_arena; // this thread's, wherever the work below runs
-  std::vector<Job> &jobs = own_jobs;
+namespace {
+
+// Jobs one after another, or each on threads of its own. False where there are not enough threads.
+bool run_jobs(const Kernels &kernels, Job *jobs, std::size_t count, Arena &arena) {
+  int used = 0;
+  for (std::size_t k = 0; k < count; ++k)
+    used += jobs[k].threads();
+  arena.clear();
+  for (std::size_t k = 0; k < count; ++k)
+    jobs[k].lay_out(arena);
+  arena.reserve();
+  for (std::size_t k = 0; k < count; ++k) {
+    jobs[k].lay_out(arena);
+    jobs[k].start();
+  }
+  const bool done = on_threads(used, [&](int thread) {
+    Job *job = jobs;
+    while (thread >= job->threads())
+      thread -= job++->threads();
+    job->loop(kernels, thread);
+  });
+  for (std::size_t k = 0; done && k < count; ++k)
+    jobs[k].finish();
+  return done;
+}
+
+// A wavefront: thread t takes jobs t, t + threads, …, each a few steps behind the one before.
+bool run_chain(const Kernels &kernels, Job *jobs, std::size_t count, int threads, Arena &arena) {
+  arena.clear();
+  for (std::size_t k = 0; k < count; ++k) {
+    jobs[k].follow(k == 0 ? nullptr : &jobs[k - 1]);
+    jobs[k].lay_out(arena);
+  }
+  arena.reserve();
+  for (std::size_t k = 0; k < count; ++k) {
+    jobs[k].lay_out(arena);
+    jobs[k].start();
+  }
+  const bool done = on_threads(threads, [&](int thread) {
+    for (std::size_t k = static_cast<std::size_t>(thread); k < count;
+         k += static_cast<std::size_t>(threads))
+      jobs[k].loop(kernels, 0);
+  });
+  for (std::size_t k = 0; done && k < count; ++k)
+    jobs[k].finish();
+  return done;
+}
+
+} // namespace
+
+void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads, bool chain) {
+  static thread_local Arena arena;
+  static thread_local std::vector<Job> own;
   if (forked)
     threads = 1;
-  if (jobs.size() < count)
-    jobs.resize(count);
-  bool apart = count > 1 && threads >= static_cast<int>(count);
+  if (own.size() < count)
+    own = std::vector<Job>(count);
+  Job *jobs = own.data(); // this thread's, wherever the work runs
+  bool apart = count > 1 && (chain ? threads > 1 : threads >= static_cast<int>(count));
   for (std::size_t k = 0; k < count; ++k) {
     jobs[k].prepare(calls[k], threads);
     apart = apart && jobs[k].split_for(threads) != Split::rows && jobs[k].work() >= kWorthThreads;
   }
-  // Each call on threads of its own, or one call after another on all of them.
-  const int each = apart ? threads / static_cast<int>(count) : threads;
-  for (std::size_t first = 0; first < count;) {
-    const std::size_t last = apart ? count : first + 1;
-    int used = 0;
-    for (std::size_t k = first; k < last; ++k) {
+  bool done = true;
+  if (apart && chain) {
+    done = run_chain(kernels, jobs, count, std::min(threads, static_cast<int>(count)), arena);
+  } else if (apart) { // each on threads of its own
+    const int each = threads / static_cast<int>(count);
+    for (std::size_t k = 0; k < count; ++k)
       jobs[k].split(jobs[k].split_for(each), each);
-      used += jobs[k].threads();
+    done = run_jobs(kernels, jobs, count, arena);
+  } else {
+    for (std::size_t k = 0; done && k < count; ++k) {
+      jobs[k].split(jobs[k].split_for(threads), threads);
+      done = run_jobs(kernels, jobs + k, 1, arena);
     }
-    arena.clear();
-    for (std::size_t k = first; k < last; ++k)
-      jobs[k].lay_out(arena);
-    arena.reserve();
-    for (std::size_t k = first; k < last; ++k) {
-      jobs[k].lay_out(arena);
-      jobs[k].start();
-    }
-    const bool done = on_threads(used, [&](int thread) {
-      std::size_t k = first;
-      while (thread >= jobs[k].threads())
-        thread -= jobs[k++].threads();
-      jobs[k].loop(kernels, thread);
-    });
-    if (!done)
-      return run(kernels, calls, count, 1);
-    for (std::size_t k = first; k < last; ++k)
-      jobs[k].finish();
-    first = last;
   }
+  if (!done)
+    return run(kernels, calls, count, 1, chain);
   for (std::size_t k = 0; k < count; ++k) {
     if (!calls[k].binding->outers.empty() || !calls[k].binding->throughs.empty())
       jobs[k].multiply(kernels, arena, jobs[k].work() < kWorthThreads ? 1 : threads);

@@ -149,8 +149,9 @@ struct Call {
   const std::uint32_t *streams;
 };
 
-// Runs calls that do not depend on each other; their order of sums does not depend on `threads`.
-void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads);
+// Runs calls that do not depend on each other, or, in a `chain`, forward loops each of which reads
+// what the one before writes. No sum's order depends on `threads`.
+void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads, bool chain);
 
 // Packed weights, kept until the bits they were made from change. Throws std::bad_alloc.
 std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, bool is_double,

@@ -146,9 +146,10 @@ struct Place {
   std::uint32_t panels; // of kind partial and chunk_partial; else 0
 };
 
-struct Barrier {
-  alignas(64) std::int32_t arrived;
-  alignas(64) std::int32_t generation;
+// How often a thread has come to where all wait for each other. Each thread writes its own and
+// reads the others', so that a wait costs one journey of a cache line and not three.
+struct alignas(128) Arrivals {
+  std::int64_t count;
 };
 
 // One thread's share: its rows, longest first, and its memory.
@@ -168,7 +169,9 @@ struct Share {
   std::int64_t first_step;      // what the masks number the first step
   const std::uint32_t *streams; // one for each mask
   int part, parts;              // this thread's part of the units, where those are split
-  Barrier *barrier;             // null where rows are split
+  Arrivals *arrivals;           // of all parts; null where rows are split
+  const std::int64_t *source;   // steps that what this reads has done, and null where it is there
+  std::int64_t *progress;       // steps done, for others; or null
 };
 
 // A matrix whose row k lies at base + (at == null ? k : at[k]) * stride    (elements)

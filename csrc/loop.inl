@@ -31,22 +31,23 @@ HEADGATE_INLINE void pause() {
 #endif
 }
 
-HEADGATE_INLINE void wait(Barrier *barrier, int parts) {
-  if (barrier == nullptr)
-    return;
-  const std::int32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE);
-  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == parts) {
-    __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&barrier->generation, generation + 1, __ATOMIC_RELEASE);
-    return;
-  }
-  for (int spins = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation;
-       ++spins) {
+// Until another thread has counted so far.
+HEADGATE_INLINE void wait_for(const std::int64_t *count, std::int64_t enough) {
+  for (int spins = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < enough; ++spins) {
     if (spins < 4096)
       pause();
     else
       sched_yield(); // somebody else has the processor that we wait for
   }
+}
+
+HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int part, int parts) {
+  if (arrivals == nullptr)
+    return;
+  const std::int64_t count = arrivals[part].count + 1;
+  __atomic_store_n(&arrivals[part].count, count, __ATOMIC_RELEASE);
+  for (int other = 0; other < parts; ++other)
+    wait_for(&arrivals[other].count, count);
 }
 
 // One instruction on n vectors of a block.
@@ -227,7 +228,7 @@ template <class T> struct Loop {
     }
     for (std::uint32_t k = 0; k < plan.before.size + plan.loop.size; ++k)
       cuts[k].count = -1;
-    near = me.barrier == nullptr && plan.weights * std::int64_t(sizeof(T)) <= kNear;
+    near = me.arrivals == nullptr && plan.weights * std::int64_t(sizeof(T)) <= kNear;
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -248,6 +249,8 @@ template <class T> struct Loop {
       std::int64_t last = first + me.chunk_steps, count = 0;
       if (last > me.steps)
         last = me.steps;
+      if (me.source != nullptr)
+        wait_for(me.source, last);
       for (std::int64_t s = first; s < last; ++s) {
         std::int64_t here = active;
         while (here > 0 && me.lengths[here - 1] <= s)
@@ -262,6 +265,8 @@ template <class T> struct Loop {
         while (active > 0 && me.lengths[active - 1] <= step)
           --active;
         phases(plan.loop, cuts + plan.before.size, me.chunk_start[step - first], active);
+        if (me.progress != nullptr)
+          __atomic_store_n(me.progress, step + 1, __ATOMIC_RELEASE);
       }
     }
   }
@@ -300,7 +305,7 @@ template <class T> struct Loop {
       const std::int64_t from = share(count, p, parts), to = share(count, p + 1, parts);
       for (std::uint32_t k = 0; k < list.size; ++k) {
         sweep(list.data[k], cuts[k], first + from, to - from, b);
-        wait(me.barrier, me.parts);
+        wait_for_all(me.arrivals, me.part, me.parts);
       }
     }
   }

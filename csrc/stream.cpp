@@ -95,12 +95,12 @@ Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
   }
   const std::int64_t bytes = view.weights * static_cast<std::int64_t>(size_);
   const int parts = bytes > kOneThread ? threads_ : 1;
-  layer.barrier = std::make_unique<Barrier>();
+  layer.arrivals.resize(static_cast<std::size_t>(parts));
   for (int t = 0; t < parts; ++t) {
     Share mine = share(view);
     mine.part = t;
     mine.parts = parts;
-    mine.barrier = parts > 1 ? layer.barrier.get() : nullptr;
+    mine.arrivals = parts > 1 ? layer.arrivals.data() : nullptr;
     layer.shares[0].push_back(mine);
   }
   layer.shares[1] = layer.shares[0];
@@ -136,7 +136,7 @@ void Stream::run(const Layer &layer) const {
     return;
   Share alone = shares[0];
   alone.parts = 1;
-  alone.barrier = nullptr;
+  alone.arrivals = nullptr;
   run_(alone);
 }
 

@@ -44,8 +44,8 @@ private:
   // A state's two buffers change places after each step, so there are two tables of places.
   struct Layer {
     std::vector<Place> places[2];
-    std::vector<Share> shares[2]; // for each thread
-    std::unique_ptr<Barrier> barrier;
+    std::vector<Share> shares[2];   // for each thread
+    std::vector<Arrivals> arrivals; // of each thread
     std::shared_ptr<const Plan> plan;
     std::vector<std::shared_ptr<const void>> kept;
     std::vector<const void *> weights;

@@ -229,9 +229,8 @@ def test_which_engine_and_why_can_be_asked(monkeypatch) -> None:
     x = torch.zeros(3, 1, 2)
     if native.available:
         assert choose(lstm, like=x).engine == "cpu"
-        assert choose(lstm, like=x.expand(3, 32, 2)).engine == "aten"
-        with torch.no_grad():
-            assert choose(lstm, like=x.expand(3, 32, 2)).engine == "cpu"
+        assert choose(lstm, like=x[:1]).engine == "cpu"
+        assert choose(lstm, like=x.half()).engine == "aten"
         assert choose(peephole, like=x.expand(3, 32, 2)).engine == "cpu"
         assert "knows float32 and float64" in choose(peephole, like=x.half()).reason
     monkeypatch.setattr(native, "available", False)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import headgate as hg
 from headgate import Record, Recurrent, cell, sigmoid, tanh
+from headgate.nn.operator import Options
 
 T, N, I, H = 5, 3, 2, 4
 LENGTHS = [2, 0, 5]
@@ -359,8 +360,9 @@ def sample(requires_grad: bool, lengths: Tensor | None, seed: Tensor | None) -> 
     module = recurrent(dropout=0.5, zoneout=0.2)
     families = [p.detach().requires_grad_(requires_grad) for p in module.parameters()]
     states = [random(N, H).requires_grad_(requires_grad) for _ in range(8)]
-    options = (module.program.to_json(), "Recurrent", 2, 2, "concat", False, 0.5, 0.0, None, False)
-    return random(T, N, I).requires_grad_(requires_grad), states, families, lengths, seed, *options
+    options = Options("Recurrent", num_layers=2, num_directions=2, dropout=0.5)
+    x = random(T, N, I).requires_grad_(requires_grad)
+    return x, states, families, lengths, seed, module.program.to_json(), *options
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,13 +16,13 @@ def wave(length: int = 100) -> Series:
     return Series(values, time.astype("datetime64[s]"), Frequency("month"), "sales", "month")
 
 
-def quick(cell: str = "lstm", **options: object) -> Forecaster:
+def quick(cell: str = "lstm", **options: Any) -> Forecaster:
     given = {"hidden_size": 4, "epochs": 2, "window": 12, "horizon": 6, **options}
-    return Forecaster(cell, **given)  # type: ignore[arg-type]
+    return Forecaster(cell, **given)
 
 
 @pytest.mark.parametrize("options", [{}, {"strategy": "closed-loop"}, {"num_layers": 2}])
-def test_a_stream_forecasts_as_reading_everything_at_once(options: dict[str, object]) -> None:
+def test_a_stream_forecasts_as_reading_everything_at_once(options: dict[str, Any]) -> None:
     series = wave(100)
     forecaster = quick(**options).fit(series[:80])
     stream = forecaster.stream(forecaster.warm_up(series[:80]))

@@ -7,6 +7,7 @@ from headgate.engines.dispatch import (
     Result,
     choose,
     run,
+    run_chain,
     run_directions,
 )
 from headgate.engines.random import MaskKey
@@ -19,5 +20,6 @@ __all__ = [
     "Result",
     "choose",
     "run",
+    "run_chain",
     "run_directions",
 ]

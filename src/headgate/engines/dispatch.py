@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,12 +15,14 @@ from torch import Tensor
 from headgate import native
 from headgate.engines import aten, cpu
 from headgate.engines.evaluate import infer_sizes
+from headgate.engines.pieces import InPieces, Pieces, check_checkpoint
 from headgate.engines.random import MaskKey
 from headgate.engines.reference import Call, Recurrence, in_time, through_torch
 from headgate.program.program import Program
 from headgate.program.schedule import schedule
 
 ENGINES = ("reference", "aten", "cpu")
+NOTHING = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ def choose(
     like: Tensor | None = None,
     names: Sequence[str] = (),
     engine: str | None = None,
+    one_step: bool = False,
 ) -> Choice:
     """Which engine runs this Program.
 
     ``like`` is its input (T, N, I); where None, a few rows in float32 on the CPU.
     ``engine``, or the environment variable HEADGATE_ENGINE, asks for one by name.
+    ``one_step`` says that a cell is called, not a layer.
 
     Raises ValueError for an engine that does not exist or cannot run this Program.
     """
@@ -65,25 +70,13 @@ def choose(
         raise ValueError(
             f"choosing an engine: {engine} cannot run cell '{program.name}': {obstacles[engine]}"
         )
+    if one_step and obstacles["aten"] is None:
+        return Choice("aten", "torch's function is the shortest way to do one step")
     if obstacles["cpu"] is None:
-        if obstacles["aten"] is None and like is not None and like.dim() == 3:
-            if like.shape[0] == 1:
-                return Choice("aten", "torch's function is the shortest way to do one step")
-            if aten.is_lstm(program) and _for_onednn(like):
-                return Choice("aten", "torch's LSTM trains as fast on this many rows")
         return Choice("cpu", "the compiled engine runs every cell on the CPU")
     if obstacles["aten"] is None:
         return Choice("aten", f"torch's own fused function, since {obstacles['cpu']}")
     return Choice("reference", f"{obstacles['cpu']}, and {obstacles['aten']}")
-
-
-ROWS_FOR_ONEDNN = 8
-
-
-def _for_onednn(like: Tensor) -> bool:
-    """Whether torch hands an LSTM to oneDNN where that is as good as ours: training, many rows."""
-    many = like.dtype == torch.float32 and like.shape[1] >= ROWS_FOR_ONEDNN
-    return many and torch.is_grad_enabled()
 
 
 def _not_for_cpu(program: Program, names: Sequence[str], like: Tensor | None) -> str | None:
@@ -150,12 +143,14 @@ def run(
     probes: Mapping[str, Tensor] | None = None,
     engine: str | None = None,
     derivative: str = "program",
+    checkpoint: int | None = None,
 ) -> Result:
     """Run one layer in one direction: see ``run_directions`` and ``Direction``."""
     direction = Direction(families, states, reverse, mask_key, probes)
     (result,) = run_directions(
-        program, [direction], x, lengths=lengths, names=names, engine=engine, derivative=derivative
-    )
+        program, [direction], x, lengths=lengths, names=names, engine=engine,
+        derivative=derivative, checkpoint=checkpoint,
+    )  # fmt: skip
     return result
 
 
@@ -168,6 +163,7 @@ def run_directions(
     names: Sequence[str] = (),
     engine: str | None = None,
     derivative: str = "program",
+    checkpoint: int | None = None,
 ) -> list[Result]:
     """Run the directions of one layer.
 
@@ -178,37 +174,78 @@ def run_directions(
         engine: ask for an engine by name.
         derivative: how the reference engine differentiates: by our backward "program", or by
             torch's "autograd", which any order of derivative uses anyway.
+        checkpoint: where gradients are wanted, keep the states of every so many steps only, and
+            run what lies between them again on the way back (``engines/pieces.py``). Within
+            torch.func and forward mode everything is kept.
 
-    Raises ValueError where a shape, a dtype or the engine's name does not fit.
+    Raises ValueError where a shape, a dtype, the engine's name or checkpoint does not fit.
     """
+    check_checkpoint(f"running cell '{program.name}'", checkpoint)
     like = x if lengths is None else x[:, :0]  # of a ragged batch no row is full
     choice = choose(program, like=like, names=names, engine=engine)
     probed = any(bool(p.any()) for d in directions for p in (d.probes or {}).values())
     if choice.engine == "cpu" and probed:
         choice = Choice("reference", "a probe that is not zero changes the values")
-    names, calls = tuple(names), []
-    for d in directions:
-        sizes = _sizes(program, d.families, x, d.states)
-        plan = schedule(program, names, bool(d.probes))
-        call = Call(plan, sizes, None, {}, names, tuple(d.probes or ()))
-        calls.append((call, d))
+    names = tuple(names)
+    jobs = [_job(program, d, x, lengths, names) for d in directions]
     if x.shape[0] == 0 or x.shape[1] == 0:
-        return [_nothing_to_do(program, x, d.states, names, call.sizes) for call, d in calls]
-    with torch.autocast(x.device.type, enabled=False):
-        if choice.engine == "cpu":
-            jobs = [
-                cpu.Job(call, cpu.Options(lengths, d.reverse, d.mask_key), _tensors(program, d))
-                for call, d in calls
-            ]
+        return [
+            _nothing_to_do(program, x, d.states, names, job.call.sizes)
+            for job, d in zip(jobs, directions, strict=True)
+        ]
+    with _without_autocast(x):
+        if checkpoint is not None and checkpoint < x.shape[0] and _differentiated(jobs, x):
+            found = [_in_pieces(choice.engine, derivative, job, x, checkpoint) for job in jobs]
+        elif choice.engine == "cpu":
             found = cpu.returned(jobs, x)
         else:
             found = [
-                _through(choice.engine, call, d, x, lengths, derivative) for call, d in calls
-            ]  # fmt: skip
+                _through(choice.engine, derivative, job.call, job.options, [x, *job.tensors])
+                for job in jobs
+            ]
+    return [_result(program, names, tensors) for tensors in found]
+
+
+def run_chain(
+    program: Program, layers: Sequence[Direction], x: Tensor, *, lengths: Tensor | None = None
+) -> list[Result]:
+    """Run layers one on another, where no gradients are wanted: each but the first reads the output
+    of the one before. See ``run_directions``.
+
+    On the compiled engine small batches run side by side, one layer a few steps behind the other.
+    """
+    like = x if lengths is None else x[:, :0]
+    seen, results = x, []
+    if x.numel() == 0 or choose(program, like=like).engine != "cpu":
+        for layer in layers:
+            results += run_directions(program, [layer], seen, lengths=lengths)
+            seen = results[-1].output
+        return results
+    jobs = []
+    for layer in layers:
+        jobs.append(_job(program, layer, seen, lengths, ()))
+        seen = x.new_empty(()).expand(*x.shape[:2], layer.states[0].shape[1])
+    return [_result(program, (), tensors) for tensors in cpu.chained(jobs, x)]
+
+
+def _job(
+    program: Program, d: Direction, x: Tensor, lengths: Tensor | None, names: tuple[str, ...]
+) -> cpu.Job:
+    sizes = _sizes(program, d.families, x, d.states)
+    plan = schedule(program, names, bool(d.probes))
+    call = Call(plan, sizes, None, {}, names, tuple(d.probes or ()))
+    return cpu.Job(call, cpu.Options(lengths, d.reverse, d.mask_key), _tensors(program, d))
+
+
+def _result(program: Program, names: Sequence[str], tensors: Sequence[Tensor]) -> Result:
     count = 1 + len(program.states)
-    return [
-        Result(r[0], tuple(r[1:count]), dict(zip(names, r[count:], strict=True))) for r in found
-    ]
+    records = dict(zip(names, tensors[count:], strict=True))
+    return Result(tensors[0], tuple(tensors[1:count]), records)
+
+
+def _without_autocast(x: Tensor) -> Any:
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else NOTHING
 
 
 def _tensors(program: Program, d: Direction) -> list[Tensor]:
@@ -216,17 +253,36 @@ def _tensors(program: Program, d: Direction) -> list[Tensor]:
     return [*d.states, *families, *(d.probes or {}).values()]
 
 
-def _through(
-    engine: str,
-    call: Call,
-    d: Direction,
-    x: Tensor,
-    lengths: Tensor | None,
-    derivative: str,
+def _differentiated(jobs: Sequence[cpu.Job], x: Tensor) -> bool:
+    """Whether a graph for backward() is made."""
+    if not torch.is_grad_enabled() or _inside_functorch():
+        return False
+    return x.requires_grad or any(t.requires_grad for job in jobs for t in job.tensors)
+
+
+def _in_pieces(
+    engine: str, derivative: str, job: cpu.Job, x: Tensor, size: int
 ) -> tuple[Tensor, ...]:
-    call, x = call.on(x, lengths, d.mask_key)
-    run_on = partial(_returned, engine, call, lengths, derivative)
-    return in_time(run_on, call, lengths, d.reverse, [x, *_tensors(call.plan.source, d)])
+    pieces = Pieces(
+        partial(_through, engine, derivative, job.call),
+        partial(_through, "reference", "autograd", job.call),
+        job.options,
+        len(job.call.plan.source.states),
+        len(job.call.probed),
+        size,
+    )
+    return InPieces.apply(pieces, x, *job.tensors)  # type: ignore[return-value]
+
+
+def _through(
+    engine: str, derivative: str, call: Call, options: cpu.Options, tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """One direction's output, final states and records; the tensors are x and those of a Job."""
+    if engine == "cpu":
+        return cpu.returned([cpu.Job(call, options, tensors[1:])], tensors[0])[0]
+    call, x = call.on(tensors[0], options.lengths, options.key)
+    run_on = partial(_returned, engine, call, options.lengths, derivative)
+    return in_time(run_on, call, options.lengths, options.reverse, [x, *tensors[1:]])
 
 
 _known_sizes: dict[Any, dict[str, int]] = {}

@@ -8,13 +8,14 @@ for all layers and directions. Lists of tensors are flat over (layer, direction)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from headgate.engines import Direction, Result, run_directions
+from headgate.engines import Direction, Result, run_chain, run_directions
 from headgate.engines.random import MaskKey
 from headgate.engines.reference import through_autograd
 from headgate.nn.initialise import recurrent_families
@@ -39,7 +40,8 @@ class Options(NamedTuple):
 
     what: opens the error messages. residual: add a layer's input where the widths agree. dropout:
     rate on what each layer but the first receives. dtype: what enters a recurrence is converted to
-    it, None: not at all. last: return each direction's own final output.
+    it, None: not at all. last: return each direction's own final output. checkpoint: steps between
+    the states that are kept for the way back, None: keep every step.
     """
 
     what: str
@@ -51,6 +53,7 @@ class Options(NamedTuple):
     weight_drop: float = 0.0
     dtype: torch.dtype | None = None
     last: bool = False
+    checkpoint: int | None = None
 
 
 def run_layers(
@@ -72,25 +75,37 @@ def run_layers(
     """
     count = options.num_directions
     x, output, top, results = batch.x, batch.x, [], []
+
+    def direction(place: int) -> Direction:
+        layer, d = divmod(place, count)
+        key = None if seed is None else MaskKey(seed, layer, d)
+        return Direction(
+            _entering(program, options, families[place], key),
+            _converted(states[place], options),
+            d == 1,
+            key if program.has_masks else None,
+        )
+
+    if run is run_directions and _nothing_between(options, seed, names):
+        seen = _converted([x], options)[0]
+        layers = [direction(layer) for layer in range(options.num_layers)]
+        results = run_chain(program, layers, seen, lengths=batch.lengths)
+        top = results[-1]
+        return top.states[0] if options.last else top.output, results
     for layer in range(options.num_layers):
         seen = x
         if layer and seed is not None and options.dropout:
             seen = dropout(x, options.dropout, MaskKey(seed, layer, 0))
         seen = _converted([seen], options)[0]
-        directions = []
-        for d in range(count):
-            place = layer * count + d
-            key = None if seed is None else MaskKey(seed, layer, d)
-            directions.append(
-                Direction(
-                    _entering(program, options, families[place], key),
-                    _converted(states[place], options),
-                    d == 1,
-                    key if program.has_masks else None,
-                    None if probes is None else probes(seen, layer, d),
-                )
-            )
-        top = run(program, directions, seen, lengths=batch.lengths, names=names)
+        directions = [direction(layer * count + d) for d in range(count)]
+        if probes is not None:
+            directions = [
+                replace(each, probes=probes(seen, layer, d)) for d, each in enumerate(directions)
+            ]
+        top = run(
+            program, directions, seen,
+            lengths=batch.lengths, names=names, checkpoint=options.checkpoint,
+        )  # fmt: skip
         results += top
         output = _merged(options, [result.output for result in top], x, batch)
         if layer < options.num_layers - 1:
@@ -98,6 +113,16 @@ def run_layers(
     if options.last:
         output = _last(options, [result.states[0] for result in top], x, batch)
     return output, results
+
+
+def _nothing_between(options: Options, seed: int | None, names: Sequence[str]) -> bool:
+    """Whether layers without gradients only hand their outputs on, one to the next."""
+    dropped = seed is not None and options.dropout > 0
+    return (
+        options.num_layers > 1
+        and options.num_directions == 1
+        and not (options.residual or dropped or names or torch.is_grad_enabled())
+    )
 
 
 def _converted(values: Sequence[Tensor], options: Options) -> Sequence[Tensor]:
@@ -181,7 +206,8 @@ def call_operator(
 _INPUTS = "Tensor x, Tensor[] states, Tensor[] families, Tensor? lengths, Tensor? seed"
 _OPTIONS = (
     "str equations, str what, int num_layers, int num_directions, str merge, bool residual, "
-    "float dropout, float weight_drop, ScalarType? dtype, bool last"
+    "float dropout, float weight_drop, ScalarType? dtype, bool last, "
+    "int? checkpoint"
 )
 
 

@@ -42,6 +42,7 @@ class Options(CellOptions, total=False):
     learn_initial_state: bool
     weight_drop: float
     output_mode: str
+    checkpoint: int | None
 
 
 def split_options(

@@ -37,6 +37,11 @@ class Recurrent(Stack):
     weight_drop: rate of DropConnect on the matrices that multiply a state, one mask a call
         (Merity, Keskar & Socher 2018).
     output_mode: "sequence", or "last": each direction's own final output (N, H or 2H).
+    checkpoint: for less memory in training, keep the states of every so many steps only; on the way
+        back each piece of that many steps is run again, the last one first, which costs one forward
+        run more. Results are the same, gradients up to the rounding of sums over pieces. About √T
+        steps need the least memory. None keeps every step. It does nothing without gradients, and
+        where torch.func or forward mode differentiates; second derivatives keep every step.
     sizes: numbers for named widths, such as ``{"projection": 32}``.
     init: initialisers by family and gate (see ``headgate.nn.initialise``), over the defaults:
         "glorot" for matrices of the input, "orthogonal" for those of a state, "narrow-normal" for
@@ -63,6 +68,7 @@ class Recurrent(Stack):
         learn_initial_state: bool = False,
         weight_drop: float = 0.0,
         output_mode: str = "sequence",
+        checkpoint: int | None = None,
         sizes: Mapping[str, int] | None = None,
         init: Init = None,
         state_activation: str | None = None,
@@ -105,6 +111,7 @@ class Recurrent(Stack):
             learn_initial_state=learn_initial_state,
             weight_drop=weight_drop,
             output_mode=output_mode,
+            checkpoint=checkpoint,
         )
         self._init = {**defaults(program), **check_init(program, init)}
         self._add_parameters({"device": device, "dtype": dtype})
@@ -175,6 +182,7 @@ class Recurrent(Stack):
             "learn_initial_state": self.learn_initial_state,
             "weight_drop": self.weight_drop,
             "output_mode": self.output_mode,
+            "checkpoint": self.checkpoint,
             "sizes": dict(self.sizes),
         }
 
@@ -198,6 +206,7 @@ class Recurrent(Stack):
             "learn_initial_state": False,
             "weight_drop": 0.0,
             "output_mode": "sequence",
+            "checkpoint": None,
             "sizes": {},
         }
         for name, usual in plain.items():

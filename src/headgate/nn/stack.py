@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from headgate.engines import Choice, choose
+from headgate.engines.pieces import check_checkpoint
 from headgate.nn import states
 from headgate.nn.autocast import caster
 from headgate.nn.blocks import WithBlocks
@@ -40,7 +41,6 @@ class Stack(WithBlocks, nn.Module):
     bidirectional: bool
     batch_first: bool
     dropout: float
-    _autocasts_on_cpu = True
 
     def _configure(
         self,
@@ -52,6 +52,7 @@ class Stack(WithBlocks, nn.Module):
         learn_initial_state: bool = False,
         weight_drop: float = 0.0,
         output_mode: str = "sequence",
+        checkpoint: int | None = None,
     ) -> None:
         """Set what ``_run`` needs. Call after the sizes and flags above are attributes."""
         what = type(self).__name__
@@ -63,13 +64,20 @@ class Stack(WithBlocks, nn.Module):
             )
         if not 0.0 <= weight_drop < 1.0:
             raise ValueError(f"{what}: weight_drop must lie in [0, 1), got {weight_drop}")
+        check_checkpoint(what, checkpoint)
         self.program = program
         self.layer_sizes = tuple(layer_sizes)
+        self._state_widths = [
+            tuple(sizes[state.width] for state in program.states)
+            for sizes in self.layer_sizes
+            for _ in range(self.num_directions)
+        ]
         self.merge = merge
         self.residual = residual
         self.learn_initial_state = learn_initial_state
         self.weight_drop = weight_drop
         self.output_mode = output_mode
+        self.checkpoint = checkpoint
         self._equations, self._masked = program.to_json(), program.has_masks
         if weight_drop and not recurrent_families(program):
             raise ValueError(
@@ -178,8 +186,7 @@ class Stack(WithBlocks, nn.Module):
     def _options(self, x: Tensor) -> Options:
         dtype = None
         if torch.is_autocast_enabled(x.device.type):
-            parameters = next(self.parameters()).dtype
-            dtype = caster(x, parameters, on_cpu=self._autocasts_on_cpu)(x.new_empty(0)).dtype
+            dtype = caster(x, next(self.parameters()).dtype)(x.new_empty(0)).dtype
         return Options(
             type(self).__name__,
             self.num_layers,
@@ -190,6 +197,7 @@ class Stack(WithBlocks, nn.Module):
             float(self.weight_drop),
             dtype,
             self.output_mode == "last",
+            self.checkpoint,
         )
 
     def _draws(self) -> bool:
@@ -201,7 +209,7 @@ class Stack(WithBlocks, nn.Module):
         """The final states as a user gets them. Sizes may be a graph's symbols, so the layers'
         own widths say whether they agree."""
         return tuple(
-            batch.state(torch.stack(parts))
+            batch.state(torch.stack(parts) if len(parts) != 1 else parts[0].unsqueeze(0))
             if len(set(widths)) == 1
             else tuple(map(batch.state, parts))
             for parts, widths in zip(
@@ -211,11 +219,7 @@ class Stack(WithBlocks, nn.Module):
 
     def _widths(self) -> list[tuple[int, ...]]:
         """For each layer and direction, the width of each state."""
-        return [
-            tuple(sizes[state.width] for state in self.program.states)
-            for sizes in self.layer_sizes
-            for _ in range(self.num_directions)
-        ]
+        return self._state_widths
 
     def _initial(self, hx: Any, batch: Batch) -> states.Inner:
         if hx is not None:

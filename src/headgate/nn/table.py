@@ -120,6 +120,12 @@ def _shares(
     return found
 
 
+def _parameter(module: nn.Module, name: str) -> Tensor | None:
+    """A parameter or what a parametrisation put in its place; None where there is none."""
+    found = module._parameters.get(name)
+    return getattr(module, name, None) if found is None else found
+
+
 class TorchFamilies:
     """How a module with torch's parameters provides the families of a Program.
 
@@ -147,7 +153,7 @@ class TorchFamilies:
 
     def families(self, module: nn.Module, sizes: Mapping[str, int], end: str) -> dict[str, Tensor]:
         found = families_from_torch(
-            self.kind, self.program, sizes, lambda stem: getattr(module, stem + end, None)
+            self.kind, self.program, sizes, lambda stem: _parameter(module, stem + end)
         )
         return found | {family: getattr(module, family + end) for family in self.others}
 

@@ -55,10 +55,10 @@ class TorchLikeCell(WithBlocks, nn.Module):
         """The next states: torch's own result where its function is chosen, else a tuple."""
         states, compiling = self._checked(input, hx), torch.compiler.is_compiling()
         like = input.reshape(1, -1, self.input_size)
-        if not compiling and choose(self.program, like=like).engine == "aten":
+        if not compiling and choose(self.program, like=like, one_step=True).engine == "aten":
             return super().forward(input, hx)  # type: ignore[misc]
         x = input if input.dim() == 2 else input.unsqueeze(0)
-        cast = caster(x, next(self.parameters()).dtype, on_cpu=False)
+        cast = caster(x, next(self.parameters()).dtype)
         families = traced_families if compiling else TorchFamilies.families
         weights = families(self._torch, self, self.layer_sizes[0], "")
         weights = {name: cast(value) for name, value in weights.items()}

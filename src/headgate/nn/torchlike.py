@@ -32,6 +32,8 @@ class TorchLike(Stack):
 
     hidden_size: int
     proj_size: int
+    _lowered_on_cpu = True
+    """Whether torch's autocast lowers the precision of this network on a CPU."""
 
     def _become(self, kind: str, cell: str, options: Options, factory: dict[str, Any]) -> None:
         """Give a freshly built torch module its equations and options."""
@@ -78,13 +80,14 @@ class TorchLike(Stack):
         if whole and self._is_torchs(input):
             return super().forward(input, hx)
         self._check_as_torch(input, hx)
-        return self._run(input, hx, lengths, record)
+        output, states = self._run(input, hx, lengths, record)
+        if self._lowered_on_cpu and torch.is_autocast_enabled("cpu") and output.data.is_cpu:
+            return _lowered(output), tuple(map(_lowered, states))
+        return output, states
 
     def _check_as_torch(self, input: Any, hx: Any) -> None:
         """torch's own checks with torch's messages."""
         assert isinstance(self, nn.RNNBase)
-        if not torch.compiler.is_compiling():
-            self._update_flat_weights()
         if isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
             if hx is not None:
@@ -116,11 +119,18 @@ class TorchLike(Stack):
             not self.residual
             and not self.learn_initial_state
             and self.output_mode == "sequence"
+            and not (self.checkpoint and torch.is_grad_enabled())
             and not self._draws()
             and isinstance(data, Tensor)
             and data.numel() > 0
         )
         return plain and self.explain(input).engine == "aten"
+
+
+def _lowered(result: Any) -> Any:
+    """What was computed in float32, in autocast's dtype, which torch's network returns."""
+    lowered = torch.get_autocast_dtype("cpu")
+    return result.to(lowered) if result.data.dtype == torch.float32 else result
 
 
 class RNN(TorchLike, nn.RNN):
@@ -221,7 +231,7 @@ class GRU(TorchLike, nn.GRU):
     errors are torch's; options of Headgate follow by keyword (``headgate.nn.options``).
     """
 
-    _autocasts_on_cpu = False  # as in torch
+    _lowered_on_cpu = False
 
     def __init__(
         self,

@@ -239,8 +239,9 @@ def _bound(loop: Loop, shape: Shape, bind: Any) -> Any:
     return found
 
 
-def _run(calls: list[NativeCall]) -> None:
-    native.extension.run(instruction_set()[0], calls, torch.get_num_threads())  # type: ignore[union-attr]
+def _run(calls: list[NativeCall], chain: bool = False) -> None:
+    run = native.extension.run  # type: ignore[union-attr]
+    run(instruction_set()[0], calls, torch.get_num_threads(), chain)
 
 
 def _split(jobs: Sequence[Job], tensors: Sequence[Any]) -> list[Sequence[Any]]:
@@ -309,4 +310,17 @@ def returned(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:
     runs = [Run(job.call, job.options, (x, *job.tensors), kept=False) for job in jobs]
     begun = [run.forward() for run in runs]
     _run([call for call, _ in begun])
+    return [found for _, found in begun]
+
+
+def chained(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:
+    """What ``returned`` gives for layers one on another, each of which reads the output of the one
+    before; without derivatives. Small batches run them side by side, one a few steps behind the
+    other."""
+    runs, begun = [], []
+    for job in jobs:
+        runs.append(Run(job.call, job.options, (x, *job.tensors), kept=False))
+        begun.append(runs[-1].forward())
+        x = begun[-1][1][0]
+    _run([call for call, _ in begun], chain=True)
     return [found for _, found in begun]
