@@ -363,4 +363,4 @@ def _nothing_to_do(
     steps, rows = x.shape[:2]
     records = {n: x.new_zeros(steps, rows, sizes[program.width_of(n)]) for n in names}
     output = x.new_zeros(steps, rows, sizes[program.output_width])
-    return Result(output, tuple(states), records)
+    return Result(output, tuple(state.clone() for state in states), records)

@@ -136,6 +136,8 @@ def _entering(
     if key is not None and options.weight_drop:
         rate = options.weight_drop
         families = families | {f: weight_drop(families[f], rate, key, f) for f in _drops(program)}
+    if options.dtype is None:
+        return families
     return dict(zip(families, _converted(list(families.values()), options), strict=True))
 
 

@@ -129,13 +129,19 @@ class Stack(WithBlocks, nn.Module):
                 f"{what}: expected input of width {self.input_size} (input_size), got "
                 f"{batch.x.shape[-1]} in shape {tuple(batch.x.shape)} (T, N, I)"
             )
-        dtype = next(self.parameters()).dtype
+        dtype = self._dtype()
         if batch.x.dtype != dtype and not torch.is_autocast_enabled(batch.x.device.type):
             raise ValueError(
                 f"{what}: input is {batch.x.dtype} but the parameters are {dtype}; convert one, "
                 f"as in input.to({dtype})"
             )
         return batch
+
+    def _dtype(self) -> torch.dtype:
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                return parameter.dtype
+        return next(self.parameters()).dtype  # a parametrisation holds them
 
     @traced
     def _run(
@@ -186,7 +192,7 @@ class Stack(WithBlocks, nn.Module):
     def _options(self, x: Tensor) -> Options:
         dtype = None
         if torch.is_autocast_enabled(x.device.type):
-            dtype = caster(x, next(self.parameters()).dtype)(x.new_empty(0)).dtype
+            dtype = caster(x, self._dtype())(x.new_empty(0)).dtype
         return Options(
             type(self).__name__,
             self.num_layers,
@@ -224,19 +230,31 @@ class Stack(WithBlocks, nn.Module):
     def _initial(self, hx: Any, batch: Batch) -> states.Inner:
         if hx is not None:
             return states.split(type(self).__name__, self.program, self._widths(), hx, batch)
+        made: dict[tuple[int, float], Tensor] = {}
         return [
             tuple(
-                self._start(state, width, layer, direction, batch)
+                self._start(state, width, place, batch, made)
                 for state, width in zip(self.program.states, widths, strict=True)
             )
-            for (layer, direction), widths in zip(self._places(), self._widths(), strict=True)
+            for place, widths in zip(self._places(), self._widths(), strict=True)
         ]
 
-    def _start(self, state: State, width: int, layer: int, direction: int, batch: Batch) -> Tensor:
-        name = initial_name(state.name, layer, direction)
+    def _start(
+        self,
+        state: State,
+        width: int,
+        place: tuple[int, int],
+        batch: Batch,
+        made: dict[tuple[int, float], Tensor],
+    ) -> Tensor:
+        """The state's initial value (N, width); what is the same is made once."""
         if self.learn_initial_state and learnable(state):
-            return getattr(self, name).expand(batch.rows, width)
-        return batch.x.new_full((batch.rows, width), state.initial)
+            return getattr(self, initial_name(state.name, *place)).expand(batch.rows, width)
+        found = made.get((width, state.initial))
+        if found is None:
+            found = batch.x.new_full((batch.rows, width), state.initial)
+            made[width, state.initial] = found
+        return found
 
     def _add_initial_states(self, factory: dict[str, Any]) -> None:
         if not self.learn_initial_state:
