@@ -13,7 +13,6 @@ import headgate
 from benchmarks import peak_memory
 from benchmarks.subjects import fresh_inputs, inference, like_torch, training
 from benchmarks.timing import (
-    ENGINES,
     Call,
     Measurement,
     Options,
@@ -21,8 +20,6 @@ from benchmarks.timing import (
     at_least,
     at_most,
     compare,
-    engine,
-    on,
 )
 
 STREAMED = {16: (1.5, 8.0), 32: (1.5, 8.0), 64: (3.0, 8.0), 128: (7.0, 5.0), 256: (30.0, 2.5)}
@@ -60,26 +57,24 @@ def streaming(options: Options) -> Rows:
 
 def first_call(options: Options) -> Rows:
     """Every first call has a number of steps and of rows that nothing has seen."""
-    for name in ENGINES:
-        for shape in options.of(SMALL):
-            module = like_torch(headgate, "LSTM", shape)
-            unseen = fresh_inputs(shape)
-            current = [next(unseen)]
+    for shape in options.of(SMALL):
+        module = like_torch(headgate, "LSTM", shape)
+        unseen = fresh_inputs(shape)
+        current = [next(unseen)]
 
-            def again(module: torch.nn.Module = module, current: list[Tensor] = current) -> None:
-                torch.autograd.grad(module(current[0])[0].sum(), list(module.parameters()))
+        def again(module: torch.nn.Module = module, current: list[Tensor] = current) -> None:
+            torch.autograd.grad(module(current[0])[0].sum(), list(module.parameters()))
 
-            def first(
-                again: Call = again, unseen: Iterator[Tensor] = unseen, x: list[Tensor] = current
-            ) -> None:
-                x[0] = next(unseen)
-                again()
+        def first(
+            again: Call = again, unseen: Iterator[Tensor] = unseen, x: list[Tensor] = current
+        ) -> None:
+            x[0] = next(unseen)
+            again()
 
-            what = f"first call on a new shape, LSTM training{on(name)}"
-            peers: dict[str, Call] = {"a repeated call": again}
-            with engine(name):
-                again()
-                yield compare(what, shape, first, peers, options.seconds, at_most(2.0), single=True)
+        what = "first call on a new shape, LSTM training"
+        peers: dict[str, Call] = {"a repeated call": again}
+        again()
+        yield compare(what, shape, first, peers, options.seconds, at_most(2.0), single=True)
 
 
 def two_directions(options: Options) -> Rows:
@@ -94,18 +89,17 @@ def two_directions(options: Options) -> Rows:
         for what, make in (("inference", inference), ("training", training)):
             both = make(like_torch(headgate, "LSTM", shape, bidirectional=True), shape)
             one = make(like_torch(headgate, "LSTM", shape), shape)
-            with engine("cpu"):
-                try:
-                    yield compare(
-                        f"two directions on two threads, LSTM {what}",
-                        shape,
-                        with_threads(2, both),
-                        {"one direction on one thread": with_threads(1, one)},
-                        options.seconds,
-                        at_most(1.15),
-                    )
-                finally:
-                    torch.set_num_threads(options.threads)
+            try:
+                yield compare(
+                    f"two directions on two threads, LSTM {what}",
+                    shape,
+                    with_threads(2, both),
+                    {"one direction on one thread": with_threads(1, one)},
+                    options.seconds,
+                    at_most(1.15),
+                )
+            finally:
+                torch.set_num_threads(options.threads)
 
 
 def memory(options: Options) -> Rows:
@@ -115,13 +109,11 @@ def memory(options: Options) -> Rows:
         return
     for shape in options.of((200, 64, 512, 512)):
         theirs = peak_memory.measure("torch", shape, options.threads)
-        for name in ENGINES:
-            with engine(name):
-                ours = peak_memory.measure("headgate", shape, options.threads)
-            yield Measurement(
-                f"peak memory, LSTM training{on(name)}",
-                shape,
-                at_most(1.0),
-                ours / max(theirs, 1),
-                peer=f"torch: {theirs / 2**20:.0f} MiB, ours {ours / 2**20:.0f} MiB",
-            )
+        ours = peak_memory.measure("headgate", shape, options.threads)
+        yield Measurement(
+            "peak memory, LSTM training",
+            shape,
+            at_most(1.0),
+            ours / max(theirs, 1),
+            peer=f"torch: {theirs / 2**20:.0f} MiB, ours {ours / 2**20:.0f} MiB",
+        )

@@ -24,7 +24,6 @@ from benchmarks.subjects import (
     training,
 )
 from benchmarks.timing import (
-    ENGINES,
     Call,
     Options,
     Rows,
@@ -32,9 +31,7 @@ from benchmarks.timing import (
     at_least,
     at_most,
     compare,
-    engine,
     geometric_mean,
-    on,
 )
 
 LSTM_SHAPES: list[Shape] = [
@@ -55,47 +52,43 @@ VALUES = ("i", "f", "g", "o", "c", "h")
 
 
 def lstm_training(options: Options) -> Rows:
-    for name in ENGINES:
-        rows = []
-        for shape in options.of(*LSTM_SHAPES):
-            ours = training(like_torch(headgate, "LSTM", shape), shape)
-            peer = training(like_torch(torch.nn, "LSTM", shape), shape)
-            what, peers = f"LSTM training{on(name)}", {"torch": peer}
-            with engine(name):
-                rows.append(compare(what, shape, ours, peers, options.seconds, at_least(0.95)))
-            yield rows[-1]
-        yield geometric_mean(f"LSTM training{on(name)}: geometric mean", rows, at_least(1.5))
+    rows = []
+    for shape in options.of(*LSTM_SHAPES):
+        ours = training(like_torch(headgate, "LSTM", shape), shape)
+        peer = training(like_torch(torch.nn, "LSTM", shape), shape)
+        what, peers = "LSTM training", {"torch": peer}
+        rows.append(compare(what, shape, ours, peers, options.seconds, at_least(0.95)))
+        yield rows[-1]
+    yield geometric_mean("LSTM training: geometric mean", rows, at_least(1.5))
 
 
 def lstm_inference(options: Options) -> Rows:
-    for name in ENGINES:
-        rows, missing = [], ""
-        for shape in options.of(*LSTM_SHAPES):
-            theirs = like_torch(torch.nn, "LSTM", shape)
-            assert isinstance(theirs, torch.nn.LSTM)
-            peers = {"torch": inference(theirs, shape)}
-            other = onnx_inference(theirs, shape, options.threads)
-            if isinstance(other, str):
-                missing = other
-            else:
-                peers["ONNX Runtime"] = other
-            ours = inference(like_torch(headgate, "LSTM", shape), shape)
-            with engine(name):
-                what = f"LSTM inference{on(name)}"
-                rows.append(
-                    compare(
-                        what,
-                        shape,
-                        ours,
-                        peers,
-                        options.seconds,
-                        at_least(0.95),
-                        apart=len(peers) > 1,
-                    )
-                )
-            yield rows[-1]
-        mean = geometric_mean(f"LSTM inference{on(name)}: geometric mean", rows, at_least(1.25))
-        yield replace(mean, peer=missing or "the faster of torch and ONNX Runtime")
+    rows, missing = [], ""
+    for shape in options.of(*LSTM_SHAPES):
+        theirs = like_torch(torch.nn, "LSTM", shape)
+        assert isinstance(theirs, torch.nn.LSTM)
+        peers = {"torch": inference(theirs, shape)}
+        other = onnx_inference(theirs, shape, options.threads)
+        if isinstance(other, str):
+            missing = other
+        else:
+            peers["ONNX Runtime"] = other
+        ours = inference(like_torch(headgate, "LSTM", shape), shape)
+        what = "LSTM inference"
+        rows.append(
+            compare(
+                what,
+                shape,
+                ours,
+                peers,
+                options.seconds,
+                at_least(0.95),
+                apart=len(peers) > 1,
+            )
+        )
+        yield rows[-1]
+    mean = geometric_mean("LSTM inference: geometric mean", rows, at_least(1.25))
+    yield replace(mean, peer=missing or "the faster of torch and ONNX Runtime")
 
 
 def floating_point_rate(options: Options) -> Rows:
@@ -104,24 +97,22 @@ def floating_point_rate(options: Options) -> Rows:
     out = torch.empty(MATRIX, MATRIX)
     peers: dict[str, Call] = {"torch.mm": lambda: torch.mm(a, b, out=out)}
     large = [s for s in LSTM_SHAPES if s[3] >= 256 and s[1] >= 20]
-    for name in ENGINES:
-        for shape in options.of(*large):
-            for what, make, passes, bound in (
-                ("training", training, 3, 0.80),
-                ("inference", inference, 1, 0.90),
-            ):
-                ours = make(like_torch(headgate, "LSTM", shape), shape)
-                scale = lstm_operations(shape, passes) / (2.0 * MATRIX**3)
-                with engine(name):
-                    yield compare(
-                        f"LSTM {what}, floating-point rate{on(name)}",
-                        shape,
-                        ours,
-                        peers,
-                        options.seconds,
-                        at_least(bound),
-                        scale=scale,
-                    )
+    for shape in options.of(*large):
+        for what, make, passes, bound in (
+            ("training", training, 3, 0.80),
+            ("inference", inference, 1, 0.90),
+        ):
+            ours = make(like_torch(headgate, "LSTM", shape), shape)
+            scale = lstm_operations(shape, passes) / (2.0 * MATRIX**3)
+            yield compare(
+                f"LSTM {what}, floating-point rate",
+                shape,
+                ours,
+                peers,
+                options.seconds,
+                at_least(bound),
+                scale=scale,
+            )
 
 
 def gru_rnn_training(options: Options) -> Rows:
@@ -142,16 +133,15 @@ def cells_per_operation(options: Options) -> Rows:
         for shape in options.of(SMALL, LARGE):
             small, large = (0.5, 0.75) if cell == "layer norm" else (0.75, 0.9)
             module, peer = layer(kind, shape), layer("lstm", shape)
-            with engine("cpu"):
-                yield compare(
-                    f"{cell}, training, per operation",
-                    shape,
-                    training(module, shape),
-                    {"our LSTM": training(peer, shape)},
-                    options.seconds,
-                    at_least(small if shape[3] <= 64 else large),
-                    scale=operations(module, shape) / operations(peer, shape),
-                )
+            yield compare(
+                f"{cell}, training, per operation",
+                shape,
+                training(module, shape),
+                {"our LSTM": training(peer, shape)},
+                options.seconds,
+                at_least(small if shape[3] <= 64 else large),
+                scale=operations(module, shape) / operations(peer, shape),
+            )
 
 
 def _against_loops(options: Options, what: str, compiled: bool) -> Rows:
@@ -187,9 +177,8 @@ def ragged(options: Options) -> Rows:
         ours = training(module, shape, lengths=lengths)
         share = float(lengths.sum()) / (shape[0] * shape[1])
         line = partial(compare, "ragged LSTM training", shape, ours, seconds=options.seconds)
-        with engine("cpu"):
-            padded = {f"{share:.3f} of the padded time": training(module, shape)}
-            yield line(peers=padded, target=at_most(1.15), scale=1 / share)
+        padded = {f"{share:.3f} of the padded time": training(module, shape)}
+        yield line(peers=padded, target=at_most(1.15), scale=1 / share)
         theirs = like_torch(torch.nn, "LSTM", shape)
         peers = {"torch, packed": training(theirs, shape, packed(theirs, lengths))}
         yield line(peers=peers, target=at_least(8.0))
@@ -200,9 +189,8 @@ def recording(options: Options) -> Rows:
         module = layer("lstm", shape)
         ours = inference(module, shape, record=headgate.Record(*VALUES))
         peers = {"without": inference(module, shape)}
-        with engine("cpu"):
-            what = "recording all gates and states, inference"
-            yield compare(what, shape, ours, peers, options.seconds, at_most(1.4))
+        what = "recording all gates and states, inference"
+        yield compare(what, shape, ours, peers, options.seconds, at_most(1.4))
 
 
 def masks(options: Options) -> Rows:
@@ -210,9 +198,8 @@ def masks(options: Options) -> Rows:
         for shape in options.of(SMALL, LARGE):
             ours = training(layer("lstm", shape, **{added: 0.25}), shape)
             peers = {"without": training(layer("lstm", shape), shape)}
-            with engine("cpu"):
-                what_ = f"{what}, LSTM training"
-                yield compare(what_, shape, ours, peers, options.seconds, at_most(1.2))
+            what_ = f"{what}, LSTM training"
+            yield compare(what_, shape, ours, peers, options.seconds, at_most(1.2))
 
 
 ROWS: dict[str, Callable[[Options], Rows]] = {

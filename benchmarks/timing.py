@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import operator
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 Call = Callable[[], object]
@@ -67,20 +65,6 @@ class Measurement:
         return self.target.met(self.ratio)
 
 
-@contextmanager
-def engine(name: str | None) -> Iterator[None]:
-    """Inside, every layer runs on this engine; with None, on the one it chooses."""
-    before = os.environ.pop("HEADGATE_ENGINE", None)
-    if name is not None:
-        os.environ["HEADGATE_ENGINE"] = name
-    try:
-        yield
-    finally:
-        os.environ.pop("HEADGATE_ENGINE", None)
-        if before is not None:
-            os.environ["HEADGATE_ENGINE"] = before
-
-
 @dataclass(frozen=True)
 class Options:
     """seconds: for each line. shapes: in place of the table's, in every row."""
@@ -94,11 +78,6 @@ class Options:
 
 
 Rows = Iterator[Measurement]
-ENGINES = (None, "cpu")
-
-
-def on(name: str | None) -> str:
-    return "" if name is None else f", engine {name}"
 
 
 def sample(call: Call, count: int) -> float:
