@@ -6,12 +6,14 @@ from .calendar import Frequency
 from .errors import DataError
 from .preprocessing import Preprocessing, fill_missing, spread_follows_level
 from .read import as_series, read_series
-from .series import Series
+from .series import Covariates, Panel, Series
 from .windows import Windows, cut_windows
 
 __all__ = [
+    "Covariates",
     "DataError",
     "Frequency",
+    "Panel",
     "Preprocessing",
     "Series",
     "Windows",
