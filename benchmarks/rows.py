@@ -150,6 +150,7 @@ def _against_loops(options: Options, what: str, compiled: bool) -> Rows:
             module = layer(kind, shape)
             run = loop(STEPS[cell], module)
             if compiled:
+                torch.compiler.reset()  # else it gives up after eight shapes, and runs eagerly
                 run = torch.compile(run)
             small, large = (3.0, 3.0) if compiled else (8.0, 2.5)
             yield compare(

@@ -1,32 +1,39 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from benchmarks import forecast
+from benchmarks.forecast import cases
+from benchmarks.forecast.__main__ import main
 
 
-def test_the_held_out_months_are_forecast_beside_the_naive_rows(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_held_out_months_are_forecast_beside_the_naive_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(forecast, "CHOSEN", {**forecast.CHOSEN, "epochs": 1, "hidden_size": 2})
-    forecast.main(["air_passengers", "--seeds", "2", "--json"])
-    result = json.loads(capsys.readouterr().out)
-    assert list(result["rows"]) == ["lstm", "seasonal naive", "naive"]
-    assert len(result["mape_of_each_seed"]) == 2
-    assert result["rows"]["seasonal naive"]["mape"] == pytest.approx(15.52, abs=0.01)
-    forecast.main(["air_passengers", "--seeds", "1"])
+    quick = {**cases.AIR_PASSENGERS, "epochs": 1, "hidden_size": 2}
+    monkeypatch.setattr(cases, "AIR_PASSENGERS", quick)
+    main(["air_passengers", "--seeds", "2", "--json", str(tmp_path / "found.json")])
+    mape, mase = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert (mape["measure"], mase["measure"]) == ("mape", "mase")
+    assert len(mape["ours"]) == 2
+    assert mape["others"]["seasonal naive"] == pytest.approx(15.52, abs=0.01)
     assert "seasonal naive" in capsys.readouterr().out
 
 
-def test_choosing_never_sees_the_held_out_months(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_rolling_forecasts_are_judged_by_their_last_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {**cases.AIR_PASSENGERS_ROLLING, "epochs": 1, "hidden_size": 2}
+    monkeypatch.setattr(cases, "AIR_PASSENGERS_ROLLING", quick)
+    mape, _ = cases.air_passengers_rolling(1, None)
+    assert mape.others["seasonal naive"] == pytest.approx(8.83, abs=0.01)
+
+
+def test_data_that_is_not_there_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lengths = []
-    monkeypatch.setattr(forecast, "GRID", {"epochs": (1,), "window": (6, 12)})
-    monkeypatch.setattr(forecast, "choose", lambda training: lengths.append(len(training)))
-    forecast.main(["air_passengers", "--choose"])
-    assert lengths == [120]
-    assert max(forecast.CHOOSING_ORIGINS) + forecast.HELD_OUT <= 120
-    assert capsys.readouterr().out == ""
+    monkeypatch.delenv("HEADGATE_DATA", raising=False)
+    main(["sunspots"])
+    assert "sunspots: skipped: sunspots: no such data anywhere; name the" in capsys.readouterr().err
+    main(["m4_hourly", "--data", str(tmp_path)])
+    assert f"m4: no such data in {tmp_path}" in capsys.readouterr().err

@@ -46,9 +46,10 @@ def test_forecast_does_it_all(
     assert "sales: 72 monthly values, 2010-01-01 to 2015-12-01" in said
     assert "time: column 'month'" in said
     assert "seasonal naive" in said
-    assert {entry.name for entry in out.iterdir()} == {*FILES}
+    absent = {"anomalies.csv", "backtest_by_series.csv"}
+    assert {entry.name for entry in out.iterdir()} == {*FILES} - absent
     forecast = pl.read_csv(out / "forecast.csv")
-    assert forecast.columns == ["month", "sales"]
+    assert forecast.columns == ["month", "sales", "q2.5", "q10", "q90", "q97.5"]
     assert forecast["month"].to_list()[:2] == ["2016-01-01", "2016-02-01"]
     loaded = Forecaster.load(out / "model")
     np.testing.assert_allclose(loaded.predict().values, forecast["sales"].to_numpy(), rtol=1e-6)
@@ -62,11 +63,13 @@ def test_json_lines(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == [
         "series",
-        *["backtest"] * 3,
+        *["note"] * 2,
+        *["backtest"] * 4,
+        *["coverage"] * 2,
         *["forecast"] * 6,
         "written",
     ]
-    assert lines[1]["model"] == "gru"
+    assert lines[3]["model"] == "gru"
 
 
 def test_a_second_run_replaces_the_first(table: Path, tmp_path: Path) -> None:

@@ -90,7 +90,6 @@ HEADER = "date,y\n2024-01-01,1\n"
 MESSY = {
     "": "the file is empty",
     "date,y\n": "the table has no rows below its header",
-    "date;y\n2024-01-01;1\n": "separated by semicolons",
     HEADER + "2024-01-02,abc\n": r"column 'y', row 2: 'abc' is not a number; leave the cell empty",
     HEADER + "2024-01-02,1e999\n": "column 'y', row 2: the value is infinite",
     "date,y\n2024-01-01,\n2024-01-02,NA\n": "column 'y' holds no values",
@@ -106,7 +105,7 @@ MESSY = {
     "date,a,b\n2024-01-01,1,2\n": "2 columns hold numbers: 'a', 'b'; name .* target=",
     "a,b\nx,y\np,q\n": "no column holds numbers",
     "start,end,y\n2024-01-01,2024-01-02,1\n": "2 columns could be the time: 'start', 'end'",
-    HEADER + "2024-01-02,2,3,4\n": "not a comma-separated table",
+    HEADER + "2024-01-02,2,3,4\n": "line 3 has 4 fields, the header has 2",
 }
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from headgate import Forecaster
-from headgate.data import DataError, Series
+from headgate.data import DataError, Frequency, Panel, Series
 from headgate.tasks.backtest import place_origins, roll
+from headgate.tasks.forecast import Forecast
 from headgate.tasks.metrics import measures, naive, seasonal_scale
 
 
@@ -54,11 +55,11 @@ def test_models_see_only_what_precedes_their_origin() -> None:
     series = Series(values, np.arange(40))
     seen = []
 
-    def forecast(past: Series) -> np.ndarray:
-        seen.append(len(past))
-        return np.zeros(5)
+    def forecast(past: Panel) -> list[Forecast]:
+        seen.append(len(past.series[0]))
+        return [Forecast(np.zeros(5), np.arange(5), Frequency())]
 
-    result = roll(series, (26, 31), 5, None, {"zeros": forecast})
+    (result,) = roll(Panel((series,)), (14, 9), 5, None, "zeros", forecast).parts
     assert seen == [26, 31]
     assert result.forecasts["naive"][0].tolist() == [24] * 5
     assert result.times.tolist() == [[26, 27, 28, 29, 30], [31, 32, 33, 34, 35]]
@@ -70,7 +71,9 @@ def test_changing_the_future_does_not_change_the_forecasts_made_before_it() -> N
     changed = values.copy()
     changed[68:] = np.random.default_rng(0).normal(0, 100, 12)
     forecaster = Forecaster(horizon=6, epochs=1, hidden_size=3, window=8)
-    one, two = (forecaster.backtest(Series(v, np.arange(80)), origins=3) for v in (values, changed))
+    one, two = (
+        forecaster.backtest(Series(v, np.arange(80)), origins=3).parts[0] for v in (values, changed)
+    )
     assert one.origins == (62, 68, 74)
     for model in one.forecasts:
         np.testing.assert_array_equal(one.forecasts[model][:2], two.forecasts[model][:2])

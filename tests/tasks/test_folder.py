@@ -111,9 +111,9 @@ def test_named_widths_travel(tmp_path: Path) -> None:
 def test_the_folder_is_json_and_safetensors_only(model: Path) -> None:
     assert {entry.name for entry in model.iterdir()} == NAMES
     config = json.loads((model / "config.json").read_text())
-    assert config["format_version"] == 1
+    assert config["format_version"] == 2
     assert config["task"] == "forecaster"
-    assert json.loads((model / "history.json").read_text())["values"][3] is None
+    assert json.loads((model / "history.json").read_text())["series"][0]["values"][3] is None
 
 
 def test_no_model_there(tmp_path: Path) -> None:
@@ -140,10 +140,13 @@ def change(path: Path, **entries: object) -> None:
 
 
 def test_foreign_and_newer_models(copy: Path) -> None:
-    change(copy / "config.json", format_version=2)
-    with pytest.raises(ModelError, match=r"format version 2, this Headgate .* reads up to 1"):
+    change(copy / "config.json", format_version=3)
+    with pytest.raises(ModelError, match=r"format version 3, this Headgate .* reads up to 2"):
         Forecaster.load(copy)
-    change(copy / "config.json", format_version=1, task="tagger")
+    change(copy / "config.json", format_version=1)
+    with pytest.raises(ModelError, match=r"format version 1, .* before the first release; fit"):
+        Forecaster.load(copy)
+    change(copy / "config.json", format_version=2, task="tagger")
     with pytest.raises(ModelError, match="this is a tagger, a forecaster was expected"):
         Forecaster.load(copy)
     (copy / "config.json").write_text('{"hidden_size": 3}')
@@ -160,7 +163,7 @@ def test_a_description_that_does_not_fit(copy: Path) -> None:
     with pytest.raises(ModelError, match=r"model.safetensors does not fit config.json") as caught:
         Forecaster.load(copy)
     assert "\n" not in str(caught.value)
-    change(copy / "preprocessing.json", turbo=True)
+    change(copy / "preprocessing.json", series={"": {"turbo": True}})
     with pytest.raises(ModelError, match="the model's description is broken"):
         Forecaster.load(copy)
 

@@ -34,11 +34,12 @@ def test_it_trains() -> None:
 
 def test_its_named_values_and_their_error_terms_are_recorded() -> None:
     forecaster = fitted()
-    windows = forecaster.windows(np.sin(np.arange(40) / 3))
+    batches = forecaster.batches(np.sin(np.arange(40) / 3))
+    windows = batches.batch(np.arange(batches.windows()))
     network: ForecastNetwork = forecaster.network_
     record = Record(gradients=True)
-    prediction, _ = network(torch.from_numpy(windows.inputs), record=record)
-    (prediction - torch.from_numpy(windows.targets)).square().mean().backward()
+    prediction, _ = network(windows.inputs, record=record)
+    (prediction - windows.targets).square().mean().backward()
     for name in ("d", "a", "v", "h"):
         shape = (1, len(windows), 12, 4)
         assert record[name].shape == shape

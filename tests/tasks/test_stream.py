@@ -21,7 +21,9 @@ def quick(cell: str = "lstm", **options: Any) -> Forecaster:
     return Forecaster(cell, **given)
 
 
-@pytest.mark.parametrize("options", [{}, {"strategy": "closed-loop"}, {"num_layers": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"strategy": "closed-loop", "lags": 3}, {"num_layers": 2}, {"lags": (6, 8)}]
+)
 def test_a_stream_forecasts_as_reading_everything_at_once(options: dict[str, Any]) -> None:
     series = wave(100)
     forecaster = quick(**options).fit(series[:80])

@@ -1,104 +1,107 @@
-"""headgate forecast: read, backtest, fit, forecast, and draw."""
+"""headgate forecast: read, backtest, fit, calibrate, forecast, and draw."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import torch
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from headgate.cells import get
-from headgate.data import read_series
-from headgate.tasks import Forecaster
+from headgate.tasks import search_settings
 from headgate.tasks.folder import whole_folder
+from headgate.tasks.forecast import Forecasts
 
 from . import output
+from .options import Count, Data, Json, Model, Table, shares
 from .report import Report
+from .threads import enough_threads
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-
-
-def _is_built_in(kind: object, name: str) -> None:
-    get(name)
+TABLE, MODEL = Table(), Model()
 
 
 def forecast(
-    data: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    data: Data,
     *,
     horizon: Count,
-    time: str | None = None,
-    target: str | None = None,
-    season: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
+    table: Table = TABLE,
+    model: Model = MODEL,
     unit: str | None = None,
-    cell: Annotated[str, Parameter(validator=_is_built_in)] = "lstm",
-    hidden_size: Count = 16,
-    strategy: Literal["direct", "closed-loop"] = "direct",
-    difference: Literal["auto", "none", "first", "seasonal"] = "auto",
-    transform: Literal["auto", "none", "log"] = "auto",
-    epochs: Count = 20,
-    seed: int = 0,
+    intervals: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="")] = (
+        80,
+        95,
+    ),
+    origins: Count | None = None,
+    stride: Count | None = None,
+    refit: Annotated[bool, Parameter(negative="")] = False,
+    search: Count | None = None,
+    anomalies: Annotated[bool, Parameter(negative="")] = False,
     out: Path = Path("forecast-output"),
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Forecast one series from a table, beside naive forecasts that it has to beat.
+    """Forecast the series of a table, beside naive forecasts that the network has to beat.
 
-    The network is tested from several past origins, then fitted on everything. The folder receives
-    forecast.csv, forecast.png, backtest.csv, backtest.png, gates.png, loss.png and the model.
+    The network is tested from several past origins, which also calibrate its intervals, then fitted
+    on everything. The folder receives tables (CSV), pictures, one page with all of them
+    (report.html) and the model.
 
     Parameters
     ----------
     data
-        A comma-separated file with a header, or Parquet; - for standard input (CSV).
+        A table with a header: CSV with commas, semicolons or tabs, or Parquet; - for standard
+        input.
     horizon
         Steps to forecast.
-    time
-        The column of times; guessed where only one is possible.
-    target
-        The column to forecast; guessed where only one is possible.
-    season
-        Steps of the season; by default what the frequency suggests (12 for monthly values).
     unit
         The unit of the values, for the pictures' axes.
-    cell
-        A built-in cell: lstm, gru, rnn, lstm_peephole, …
-    hidden_size
-        Units of the recurrent layer.
-    strategy
-        All steps at once from the last state, or one by one, each fed back.
-    difference
-        What is subtracted from each value: nothing, the one before, or the one a season before.
-    transform
-        log evens out swings that grow with the level.
-    epochs
-        Passes over the training windows.
-    seed
-        Fixes everything random.
+    intervals
+        Per cent of the outcomes that each interval shall hold.
+    origins
+        Past origins of the test; by default as many as fit into the last quarter, at most 10.
+    stride
+        Steps between them; by default the horizon.
+    refit
+        Fit anew at each origin.
+    search
+        Try so many settings first, on origins before those of the test (needs Optuna).
+    anomalies
+        Also write anomalies.csv: the values outside an interval of 99 % around what was forecast
+        one step before.
     out
         The folder to write.
     as_json
         JSON lines instead of tables.
     """
-    torch.set_num_threads(1)  # networks this small gain nothing from more
     report = Report(as_json)
     with whole_folder(out, output.FILES) as folder:
-        series = read_series(data, time=time, target=target)
-        report.series(series)
-        forecaster = Forecaster(
-            cell,
-            hidden_size=hidden_size,
-            horizon=horizon,
-            season="auto" if season is None else season,
-            strategy=strategy,
-            difference=difference,
-            transform=transform,
-            epochs=epochs,
-            seed=seed,
-        )
-        backtest = forecaster.backtest(series)
-        report.backtest(series, backtest)
-        forecaster.fit(series)
-        ahead = forecaster.predict()
-        output.write(folder, series, forecaster, backtest, ahead, unit)
-    report.forecast(ahead, out)
+        panel = table.read(data)
+        report.panel(panel)
+        levels = shares(intervals)
+        with enough_threads(panel, model.hidden_size):
+            forecaster = model.forecaster(horizon)
+            if search:
+                found = search_settings(forecaster, panel, trials=search, origins=origins)
+                report.search(found)
+                forecaster.set_params(**found.best)
+            tested = forecaster.backtest(
+                panel,
+                origins=origins,
+                stride=stride,
+                refit=refit,
+                intervals=model_levels(model, levels),
+            )
+            report.backtest(tested)
+            coverage = report.coverage(tested, levels)
+            forecaster.fit(panel).calibrate(tested, levels)
+            predicted = forecaster.predict(intervals=levels)
+            ahead = list(predicted) if isinstance(predicted, Forecasts) else [predicted]
+            odd = forecaster.anomalies(panel) if anomalies else None
+        results = output.Results(panel, forecaster, tested, coverage, ahead, levels, odd, unit)
+        output.write(folder, results)
+    report.forecast(results.ahead, forecaster.margins_.notes, out)
+    if odd is not None:
+        report.anomalies(odd)
+
+
+def model_levels(model: Model, levels: tuple[float, ...]) -> tuple[float, ...]:
+    """The intervals that the network itself gives."""
+    return () if model.output == "point" else levels

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
 
 from headgate.training import NonFiniteLossError
-
-from . import forecast, info
 
 app = App(
     name="headgate",
@@ -20,14 +21,45 @@ app = App(
     print_error=False,
     result_action="return_value",
 )
-app.command(forecast.forecast)
-app.command(info.info)
+VERBS = {
+    "forecast": ("forecast", "Forecast the series of a table, beside naive forecasts."),
+    "fit": ("app", "Fit a model of one task and write its folder."),
+    "predict": ("predict", "Forecast with a model folder."),
+    "evaluate": ("evaluate", "Judge a model folder on later data, beside naive forecasts."),
+    "info": ("info", "Versions, threads, the compiled part, and the engine that would run."),
+}
+for verb, (function, text) in VERBS.items():  # imported when it is used: each takes its time
+    app.command(f"headgate.cli.{verb}:{function}", name=verb, help=text)
+
+app.meta.suppress_keyboard_interrupt = False
+
+
+@app.meta.default
+def with_config(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Path | None = None,
+) -> None:
+    """Options of a verb may also stand in a TOML file; the command line goes first.
+
+    Parameters
+    ----------
+    config
+        A TOML file with options of the verb, such as epochs = 40.
+    """
+    app.config = () if config is None else _file(config)
+    app(tokens)
+
+
+def _file(path: Path) -> Toml:
+    if not path.is_file():
+        raise ValueError(f"--config {path}: there is no such file")
+    return Toml(path, must_exist=True, use_commands_as_keys=False)
 
 
 def run(arguments: Sequence[str] | None) -> int:
     """The exit code: 0, 1 where data, settings or files are at fault, 2 for wrong usage."""
     try:
-        app(arguments)
+        app.meta(arguments)
     except CycloptsError as error:
         return _fail(error, 2, "; see headgate --help")
     except (ValueError, OSError, NonFiniteLossError) as error:

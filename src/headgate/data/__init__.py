@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from .calendar import Frequency
 from .errors import DataError
-from .preprocessing import Preprocessing, fill_missing, spread_follows_level
-from .read import as_series, read_series
+from .preprocessing import Preprocessing, fill_forward, fill_missing, spread_follows_level
+from .read import as_panel, as_series, read_panel, read_series
 from .series import Covariates, Panel, Series
-from .windows import Windows, cut_windows
 
 __all__ = [
     "Covariates",
@@ -16,10 +15,11 @@ __all__ = [
     "Panel",
     "Preprocessing",
     "Series",
-    "Windows",
+    "as_panel",
     "as_series",
-    "cut_windows",
+    "fill_forward",
     "fill_missing",
+    "read_panel",
     "read_series",
     "spread_follows_level",
 ]

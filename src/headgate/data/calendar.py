@@ -9,6 +9,8 @@ import numpy as np
 from .errors import DataError
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+SHORTEST_MONTH = 28 * 86400
+SAMPLE_STEPS = 10_000
 YEAR_SECONDS = 365.2425 * 86400
 ADVERBS = {
     ("step", 1): "numbered",
@@ -34,7 +36,8 @@ class Frequency:
     count: int = 1
 
     def __str__(self) -> str:
-        return ADVERBS.get((self.unit, self.count), f"every {self.count} {self.unit}s")
+        every = f"every {self.unit}" if self.count == 1 else f"every {self.count} {self.unit}s"
+        return ADVERBS.get((self.unit, self.count), every)
 
     @property
     def season(self) -> int | None:
@@ -80,60 +83,103 @@ class Frequency:
         return (self.positions(time) % season) / season
 
 
-def grid_of(time: np.ndarray, name: str) -> Frequency:
-    """The one step between all neighbours of `time`, dates (datetime64[s]) or integers.
+def grid_of(
+    time: np.ndarray, name: str, rows: np.ndarray | None = None, *, repeated: str = ""
+) -> Frequency:
+    """The one step between all neighbours of `time` (T,), dates (datetime64[s]) or integers.
 
-    Raises DataError naming the row where times repeat, go backwards or leave the grid.
+    `rows` (T,) are the rows of the table that the times come from; left out, 1 to T. Raises
+    DataError naming the row where times repeat (with the advice `repeated`), go backwards or leave
+    the grid.
     """
     if len(time) < 2:
         return Frequency()
-    steps = np.diff(time.astype(np.int64))
-    _check_order(steps, time, name)
+    steps = np.diff(time.view(np.int64) if time.dtype.itemsize == 8 else time.astype(np.int64))
+    rows = np.arange(1, len(time) + 1) if rows is None else rows
+    _check_order(steps, time, name, rows, repeated)
     if time.dtype.kind != "M":
-        _check_equal(steps, time, name)
+        _check_equal(steps, time, name, rows)
         return Frequency("step", int(steps[0]))
+    if in_months(time, int(np.median(steps[:SAMPLE_STEPS]))):
+        distance = np.diff(time.astype("datetime64[M]").astype(np.int64))
+        if np.all(distance > 0):
+            _check_equal(distance, time, name, rows, "months")
+            return Frequency("month", int(distance[0]))
+    _check_equal(steps, time, name, rows, "seconds")
+    return in_seconds(int(steps[0]))
+
+
+def in_seconds(step: int) -> Frequency:
+    """A step of so many seconds in its largest whole unit."""
+    unit = max((u for u in SECONDS if step % SECONDS[u] == 0), key=lambda u: SECONDS[u])
+    return Frequency(unit, step // SECONDS[unit])
+
+
+def in_months(time: np.ndarray, step: int) -> bool:
+    """Whether dates (T,) all stand at one place in their months, or all at the months' ends.
+
+    `step` is a usual distance in seconds: times closer than a month do not count months.
+    """
+    if step < SHORTEST_MONTH:
+        return False
     months = time.astype("datetime64[M]")
     offsets = time.astype(np.int64) - months.astype("datetime64[s]").astype(np.int64)
-    month_end = (time + np.timedelta64(1, "D")).astype("datetime64[s]")
-    at_end = np.all(month_end == month_end.astype("datetime64[M]").astype("datetime64[s]"))
-    distance = np.diff(months.astype(np.int64))
-    if (np.all(offsets == offsets[0]) or at_end) and np.all(distance > 0):
-        _check_equal(distance, time, name, "months")
-        return Frequency("month", int(distance[0]))
-    _check_equal(steps, time, name, "seconds")
-    unit = max((u for u in SECONDS if steps[0] % SECONDS[u] == 0), key=lambda u: SECONDS[u])
-    return Frequency(unit, int(steps[0]) // SECONDS[unit])
+    return bool(np.all(offsets == offsets[0])) or at_month_ends(time)
 
 
-def _check_order(steps: np.ndarray, time: np.ndarray, name: str) -> None:
-    bad = np.flatnonzero(steps <= 0)
-    if not bad.size:
+def at_month_ends(time: np.ndarray) -> bool:
+    """Whether dates (T,) are all the last days of their months."""
+    following = (time + np.timedelta64(1, "D")).astype("datetime64[s]")
+    return bool(np.all(following == following.astype("datetime64[M]").astype("datetime64[s]")))
+
+
+def _check_order(
+    steps: np.ndarray, time: np.ndarray, name: str, rows: np.ndarray, repeated: str
+) -> None:
+    if steps.min() > 0:
         return
-    row = int(bad[0]) + 2
-    here, before = show_time(time[row - 1]), show_time(time[row - 2])
-    if here == before:
+    place = int((steps <= 0).argmax())
+    before, here = rows[place], rows[place + 1]
+    if steps[place] == 0:
         raise DataError(
-            f"column '{name}': rows {row - 1} and {row} hold the same time {here}; "
-            f"a single series has one value a time: remove or add up the repeated rows"
+            f"column '{name}': rows {before} and {here} hold the same time "
+            f"{show_time(time[place])}; a single series has one value a time: remove or add up the "
+            f"repeated rows, or ask for resample='auto' with aggregate='mean' or 'sum'{repeated}"
+            f"{_clock_change(time[place])}"
         )
     raise DataError(
-        f"column '{name}': row {row} ({here}) comes before row {row - 1} ({before}); "
-        f"sort the table by '{name}'"
+        f"column '{name}': row {here} ({show_time(time[place + 1])}) comes before row {before} "
+        f"({show_time(time[place])}); sort the table by '{name}'"
+        f", or ask for resample='auto'{_clock_change(time[place])}"
     )
 
 
-def _check_equal(steps: np.ndarray, time: np.ndarray, name: str, unit: str = "steps") -> None:
+def _clock_change(moment: np.generic) -> str:
+    """Advice where clocks of Europe or America may have been put forward or back."""
+    if not isinstance(moment, np.datetime64):
+        return ""
+    day = moment.astype("datetime64[D]")
+    sunday = (day.astype(np.int64) + 4) % 7 == 0
+    night = moment.astype("datetime64[h]").astype(np.int64) % 24 <= 4
+    if not (sunday and night and int(str(day)[5:7]) in (3, 4, 9, 10, 11)):
+        return ""
+    return "; if this is where the clock changes, name its zone: timezone='Europe/Berlin'"
+
+
+def _check_equal(
+    steps: np.ndarray, time: np.ndarray, name: str, rows: np.ndarray, unit: str = "steps"
+) -> None:
+    if steps.min() == steps.max():
+        return
     values, counts = np.unique(steps, return_counts=True)
     usual = int(values[np.argmax(counts)])
-    bad = np.flatnonzero(steps != usual)
-    if not bad.size:
-        return
-    row = int(bad[0]) + 2
+    place = int((steps != usual).argmax())
     raise DataError(
-        f"column '{name}': the times are not evenly spaced: from row {row - 1} "
-        f"({show_time(time[row - 2])}) to row {row} ({show_time(time[row - 1])}) are "
-        f"{_amount(int(steps[row - 2]), unit)}, elsewhere {_amount(usual, unit)}; "
-        f"add the missing times as rows with an empty value, or aggregate to a regular step"
+        f"column '{name}': the times are not evenly spaced: from row {rows[place]} "
+        f"({show_time(time[place])}) to row {rows[place + 1]} ({show_time(time[place + 1])}) are "
+        f"{_amount(int(steps[place]), unit)}, elsewhere {_amount(usual, unit)}; "
+        f"add the missing times as rows with an empty value, or aggregate to a regular step, or "
+        f"ask for resample='auto'{_clock_change(time[place])}"
     )
 
 

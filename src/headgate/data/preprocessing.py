@@ -1,6 +1,11 @@
-"""From values to what a network sees and back: logarithm, differences, scaling.
+"""From values to what a network sees and back: a transform, differences, scaling.
 
-    u(t) = (d(t) - a) / s,  d(t) = z(t) - z(t - lag),  z(t) = y(t) or log y(t)
+    u(t) = (d(t) - a) / s,  d(t) = z(t) - z(t - lag),  z(t) = y(t), log y(t), log(1 + y(t)) or √y(t)
+
+What is forecast k steps ahead at once is the difference from the last value seen in the same place
+of the lag, m = ⌈k / lag⌉ lags before; errors of m steps add up like those of a random walk:
+
+    u(t, k) = (z(t + k) - z(t + k - m·lag) - m·a) / (√m · s)
 
 The constants a and s come from the training values alone and travel with the model as JSON.
 """
@@ -14,30 +19,43 @@ import numpy as np
 
 from .errors import DataError
 
-SCALINGS = ("standard", "minmax", "none")
+SCALINGS = ("standard", "minmax", "mean", "none")
+TRANSFORMS: dict[str, tuple[Any, Any]] = {
+    "none": (np.asarray, np.asarray),
+    "log": (np.log, np.exp),
+    "log1p": (np.log1p, np.expm1),
+    "sqrt": (np.sqrt, lambda z: np.square(np.maximum(z, 0))),
+}
+"""Each with its inverse."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """What is done to the values, and, once fitted, its constants.
 
-    `log`: take logarithms. `lag`: subtract the value `lag` steps earlier; 0 for none. `scaling`:
-    "standard" (zero mean, unit standard deviation), "minmax" (0 to 1) or "none".
+    `transform`: "none", "log", or for values down to zero "log1p" (log(1 + y)) or "sqrt". `lag`:
+    subtract the value `lag` steps earlier; 0 for none. `scaling`: "standard" (zero mean, unit
+    standard deviation), "minmax" (0 to 1), "mean" (divided by the mean absolute value, zero stays
+    zero: for counts) or "none".
     """
 
-    log: bool = False
+    transform: str = "none"
     lag: int = 0
     scaling: str = "standard"
     offset: float = 0.0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.transform not in TRANSFORMS:
+            raise ValueError(
+                f"transform must be one of {', '.join(TRANSFORMS)}; got {self.transform!r}"
+            )
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}; got {self.scaling!r}")
 
     def fit(self, values: np.ndarray) -> Preprocessing:
         """The same steps with `offset` and `scale` of these training values (T,)."""
-        steps = self._differences(self._level(values))
+        steps = self._differences(self.level(values))
         seen = steps[~np.isnan(steps)]
         if not seen.size:
             raise DataError(
@@ -46,7 +64,9 @@ class Preprocessing:
             )
         if self.scaling == "none":
             return replace(self, offset=0.0, scale=1.0)
-        if self.scaling == "standard":
+        if self.scaling == "mean":
+            offset, scale = 0.0, np.abs(seen).mean()
+        elif self.scaling == "standard":
             offset, scale = seen.mean(), seen.std()
         else:
             offset, scale = seen.min(), np.ptp(seen)
@@ -55,16 +75,33 @@ class Preprocessing:
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """(T,) values to (T - lag,) network units; NaN where either value of a difference is."""
-        return (self._differences(self._level(values)) - self.offset) / self.scale
+        return (self._differences(self.level(values)) - self.offset) / self.scale
 
-    def invert(self, ahead: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """(K,) network units that follow `history` (its last lag values count) to (K,) values."""
-        steps = ahead * self.scale + self.offset
-        level = list(self._level(history)[-self.lag :]) if self.lag else []
-        for position, step in enumerate(steps):
-            level.append(step + level[position] if self.lag else step)
-        result = np.array(level[self.lag :], dtype=np.float64)
-        return np.exp(result) if self.log else result
+    def invert(self, steps: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """u(t + 1), …, u(t + K) (…, K) after `history` (its last lag values count) to values."""
+        level = np.asarray(steps, np.float64) * self.scale + self.offset
+        if self.lag:
+            level[..., : self.lag] += self.level(history)[-self.lag :][: level.shape[-1]]
+            for k in range(self.lag, level.shape[-1]):
+                level[..., k] += level[..., k - self.lag]
+        return self.undo(level)
+
+    def invert_ahead(self, ahead: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """u(t, 1), …, u(t, K) (…, K) after `history` (its last lag values count) to values."""
+        times, back = self.ahead(ahead.shape[-1])
+        level = ahead * np.sqrt(times) * self.scale + times * self.offset
+        if self.lag:
+            level = level + self.level(history)[-self.lag :][back]
+        return self.undo(level)
+
+    def ahead(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """m (K,) for each step ahead, and the place (K,) among the last lag values it counts from.
+
+        Without a difference m is 1 everywhere.
+        """
+        lag = max(self.lag, 1)
+        k = np.arange(steps)
+        return (k // lag + 1 if self.lag else np.ones(steps, np.int64)), k % lag
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,16 +110,21 @@ class Preprocessing:
     def from_dict(cls, stored: dict[str, Any]) -> Preprocessing:
         return cls(**stored)
 
-    def _level(self, values: np.ndarray) -> np.ndarray:
-        if not self.log:
-            return np.asarray(values, np.float64)
-        bad = np.flatnonzero(values <= 0)
-        if bad.size:
+    def level(self, values: np.ndarray) -> np.ndarray:
+        """z(t), of the values' shape. Raises DataError where there is none."""
+        values = np.asarray(values, np.float64)
+        bad = np.flatnonzero(values <= 0 if self.transform == "log" else values < 0)
+        if bad.size and self.transform != "none":
+            wanted = "above zero" if self.transform == "log" else "of at least zero"
             raise DataError(
-                f"the logarithm needs values above zero; row {bad[0] + 1} is {values[bad[0]]:g}: "
-                f"use transform='none'"
+                f"transform='{self.transform}' needs values {wanted}; row {bad[0] + 1} is "
+                f"{values[bad[0]]:g}: use transform='none'"
             )
-        return np.log(values)
+        return TRANSFORMS[self.transform][0](values)
+
+    def undo(self, level: np.ndarray) -> np.ndarray:
+        """The values of z."""
+        return TRANSFORMS[self.transform][1](level)
 
     def _differences(self, level: np.ndarray) -> np.ndarray:
         return level[self.lag :] - level[: -self.lag] if self.lag else level
@@ -93,6 +135,13 @@ def fill_missing(values: np.ndarray) -> np.ndarray:
     seen = ~np.isnan(values)
     steps = np.arange(len(values))
     return np.where(seen, values, np.interp(steps, steps[seen], values[seen]))
+
+
+def fill_forward(values: np.ndarray, first: float = 0.0) -> np.ndarray:
+    """(T,) with NaN replaced by the last number before it, or by `first` where there is none."""
+    place = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    filled = values[place]
+    return np.where(np.isnan(filled), first, filled)
 
 
 def spread_follows_level(values: np.ndarray, season: int) -> bool:

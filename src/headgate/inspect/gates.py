@@ -47,7 +47,8 @@ def gates_figure(
     )
     rows[0].plot(time, values, color=OBSERVED, linewidth=1.2)
     dress(rows[0], time, "", name)
-    rows[0].set_title(f"Inside the {cell} cell over time" if cell else "Inside the cell over time")
+    title = f"Inside the {cell} cell over time" if cell else "Inside the cell over time"
+    rows[0].set_title(title, loc="left", parse_math=False)
     order = np.argsort(next(iter(shown.values())).mean(axis=0))
     for axes, (key, value) in zip(rows[1:], shown.items(), strict=True):
         _band(figure, axes, time, value[:, order], key)

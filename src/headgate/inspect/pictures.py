@@ -9,7 +9,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BASELINE, NETWORK, OBSERVED, dress, new_figure
+from .ahead import Bands, check_bands, dot, draw_ahead, draw_bands, mark_start
+from .style import (
+    BASELINE,
+    DASHES,
+    NETWORK,
+    OBSERVED,
+    dress,
+    expect_shape,
+    new_figure,
+    shown,
+    title_and_legend,
+)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -26,19 +37,20 @@ def forecast_figure(
     name: str = "value",
     time_name: str = "time",
     baseline: tuple[str, np.ndarray] | None = None,
+    bands: Bands | None = None,
 ) -> Figure:
-    """The observed values and the forecast after them, beside a named baseline (K,)."""
+    """The observed values and the forecast after them, beside a named baseline (K,).
+
+    `bands` are the lower and upper ends (K,) of intervals by their name, such as "80 %"; the wider
+    are the lighter. Raises ValueError where shapes differ or a lower end lies above an upper one.
+    """
     figure = new_figure(9, 4)
     axes = figure.add_subplot()
-    axes.plot(time, values, color=OBSERVED, linewidth=1.2, label="observed")
-    if baseline is not None:
-        label, ahead = baseline
-        axes.plot(forecast_time, ahead, color=BASELINE, linestyle="--", linewidth=1.4, label=label)
-    axes.plot(forecast_time, forecast, color=NETWORK, linewidth=2, label="forecast")
-    axes.axvspan(forecast_time[0], forecast_time[-1], color=NETWORK, alpha=0.07, linewidth=0)
+    ahead = (forecast_time, forecast)
+    draw_ahead(axes, "forecast_figure", (time, values), ahead, bands, baseline)
     dress(axes, time, time_name, name)
-    axes.set_title(f"{name}: {len(forecast)} steps ahead")
-    axes.legend(loc="upper left", frameon=False)
+    steps = "1 step" if len(forecast) == 1 else f"{len(forecast)} steps"
+    title_and_legend(axes, f"{name}: {steps} ahead")
     return figure
 
 
@@ -50,33 +62,34 @@ def backtest_figure(
     *,
     name: str = "value",
     time_name: str = "time",
+    bands: Bands | None = None,
 ) -> Figure:
     """The observed values under the forecasts from past origins.
 
     `origin_times` (O, K) are the times of the forecasts, each (O, K); the first one named is drawn
-    as the network's, the others as baselines.
+    as the network's, the others as baselines. `bands` are the lower and upper ends (O, K) of the
+    network's intervals by their name; the wider are the lighter. Raises ValueError where shapes
+    differ or a lower end lies above an upper one.
     """
     figure = new_figure(9, 4)
     axes = figure.add_subplot()
     axes.plot(time, values, color=OBSERVED, linewidth=1.2, label="observed")
-    styles = ["-", "--", ":"]
     for position, (label, rows) in enumerate(forecasts.items()):
-        colour = BASELINE if position else NETWORK
+        expect_shape("backtest_figure", f"forecasts of {label!r}", rows, np.shape(origin_times))
+        style = {"color": NETWORK, "linewidth": 1.8, "zorder": 3}
+        if position:
+            dashes = DASHES[(position - 1) % len(DASHES)]
+            style = {"color": BASELINE, "linewidth": 1.2, "zorder": 2, "linestyle": dashes}
         for row, (when, ahead) in enumerate(zip(origin_times, rows, strict=True)):
-            axes.plot(
-                when,
-                ahead,
-                color=colour,
-                linestyle=styles[min(position, 2)],
-                linewidth=1.8 if position == 0 else 1.2,
-                zorder=3 if position == 0 else 2,
-                label=label if row == 0 else None,
-            )
+            named = shown(label) if row == 0 else None
+            axes.plot(when, ahead, label=named, marker=dot(when), markersize=4, **style)
     for when in origin_times:
-        axes.axvline(when[0], color=BASELINE, linewidth=0.6, alpha=0.6)
+        mark_start(axes, when)
+    check_bands("backtest_figure", np.shape(origin_times), bands or {})
+    draw_bands(axes, origin_times, bands or {})
     dress(axes, time, time_name, name)
-    axes.set_title(f"{name}: forecasts from past origins ({len(origin_times)})")
-    axes.legend(loc="upper left", frameon=False)
+    origins = "1 past origin" if len(origin_times) == 1 else f"{len(origin_times)} past origins"
+    title_and_legend(axes, f"{name}: forecasts from {origins}")
     return figure
 
 

@@ -6,5 +6,6 @@ from .backtest import Backtest
 from .folder import ModelError
 from .forecaster import Forecaster
 from .reader import CarriedState
+from .search import search_settings
 
-__all__ = ["Backtest", "CarriedState", "Forecaster", "ModelError"]
+__all__ = ["Backtest", "CarriedState", "Forecaster", "ModelError", "search_settings"]

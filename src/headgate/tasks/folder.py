@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import headgate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 PARTS = ("config.json", "preprocessing.json", "history.json", "metrics.json")
 
@@ -92,6 +92,11 @@ def read_model(path: str | Path, task: str) -> tuple[dict[str, dict[str, Any]], 
             f"({headgate.__version__}) reads "
             f"up to {FORMAT_VERSION}; install a newer one"
         )
+    if version < FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: the model has format version {version}, written before the first release; "
+            "fit it again"
+        )
     if config["task"] != task:
         raise ModelError(f"{path}: this is a {config['task']}, a {task} was expected")
     parts = {name: config if name == "config.json" else _read_json(path, name) for name in PARTS}
@@ -113,3 +118,18 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: {name} is not that of a Headgate model")
     return content
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error."""
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield made
+        os.replace(made, path)
+    finally:
+        made.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""Forecaster: one series ahead."""
+"""Forecaster: one series or many, ahead."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,28 +11,32 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from headgate.data import Series, Windows, as_series, cut_windows, fill_missing
+from headgate.data import Panel, Preprocessing, Series, as_panel
 from headgate.nn import Record, Recurrent
 from headgate.program import Cell, Program
-from headgate.training import ArrayBatches, FitConfig, fit
+from headgate.training import FitConfig, fit
 from headgate.training.config import Cosine
 
 from . import stored
-from .backtest import Backtest, place_origins, roll
-from .features import step_inputs
-from .metrics import measures, seasonal_scale
+from .distributions import Output
+from .forecast import Forecast, Forecasts
+from .forecasting import forecasts
+from .intervals import Margins
+from .judged import INTERVALS, Judged
 from .network import ForecastNetwork
 from .reader import CarriedState, Reader
-from .settings import resolve, season_and_horizon, whole
+from .sampling import WindowBatches, local_step, loss_of
+from .settings import LEVELS, output_of, resolve, whole
 from .stream import ForecastStream
 
 
-class Forecaster(BaseEstimator):
-    """Forecasts one series with a recurrent network.
+class Forecaster(Judged, BaseEstimator):
+    """Forecasts one series, or many with one network, by a recurrent network.
 
-    The series is made even (logarithm, differences, scaling: see `Preprocessing`), cut into
-    windows, and at every step of a window the network learns the values that follow. Missing values
-    are bridged by a straight line where they are inputs and do not count where they are targets.
+    Each series is made even (a transform, differences, scaling with its own constants: see
+    `Preprocessing`), cut into windows, and at every step of a window the network learns the values
+    that follow. A missing value is read as the last one before it, with a sign that it is missing,
+    and does not count where it is a target.
 
     Args:
         cell: a built-in cell's name, such as "lstm" or "gru", or your own `Cell` or `Program`.
@@ -42,23 +47,33 @@ class Forecaster(BaseEstimator):
         strategy: "direct" predicts all steps of the horizon from the last state; "closed-loop"
             predicts one and feeds it back, for any number of steps (it is trained with the true
             values: teacher forcing).
+        output: what the network says of a value to come: "point", "quantiles", "gaussian",
+            "student_t", or for counts "poisson" and "negative_binomial".
+        levels: the quantiles that output "quantiles" learns.
         season: steps of the season; "auto": what the frequency suggests (12 for monthly values, 52
             for weekly, 24 for hourly, 7 for daily); None: none.
-        transform: "none", "log", or "auto": log where the swings grow with the level.
+        transform: "none", "log", "log1p" or "sqrt" (for values down to zero), or "auto": log where
+            the swings of most series grow with the level.
         difference: "none", "first" (from the value before), "seasonal" (from a season before), or
             "auto": seasonal for a season of at most 24 steps that is seen three times, else first.
-        scaling: "standard", "minmax" or "none", fitted on training values alone.
+        scaling: "standard", "minmax", "mean" or "none", fitted on each series' training values.
         harmonics: pairs of sine and cosine of the season that the network reads; "auto": 2 where
             there is a season which `difference` does not take out, else 0.
+        calendar: what of "hour", "weekday", "day" (of the month) and "year" (place in it) the
+            network reads; "auto": hour and weekday for hours, weekday and year for days; "none".
+        lags: the network also reads the values so many steps before those it forecasts, each at
+            least the horizon in a direct forecast.
         window: steps the network reads before it forecasts; None: two seasons, within 24 to 72 and
             half of the series.
-        loss: "mse", "mae" or "huber", on scaled values.
+        loss: "mse", "mae" or "huber" for output "point", on scaled values.
         epochs, batch_size, learning_rate: Adam's, with a cosine schedule and gradients clipped at
             norm 1.
-        seed: fixes the initial weights and the order of the windows.
+        samples: windows of an epoch, drawn anew for each; None: all.
+        seed: fixes the initial weights, the order of the windows and sampled paths.
 
-    After `fit`: `network_` (a torch module), `settings_`, `preprocessing_`, `history_` (the end of
-    the series), `metrics_`, `report_` (what `headgate.training.fit` returned).
+    After `fit`: `network_` (a torch module), `settings_`, `encoder_`, `preprocessings_` (by id),
+    `history_` (the ends of the series), `metrics_`, `report_` (what `headgate.training.fit`
+    returned); after `calibrate`: `margins_`.
     """
 
     def __init__(
@@ -70,16 +85,21 @@ class Forecaster(BaseEstimator):
         sizes: dict[str, int] | None = None,
         horizon: int | None = None,
         strategy: Literal["direct", "closed-loop"] = "direct",
+        output: str = "point",
+        levels: tuple[float, ...] = LEVELS,
         season: int | Literal["auto"] | None = "auto",
-        transform: Literal["auto", "none", "log"] = "auto",
+        transform: Literal["auto", "none", "log", "log1p", "sqrt"] = "auto",
         difference: Literal["auto", "none", "first", "seasonal"] = "auto",
-        scaling: Literal["standard", "minmax", "none"] = "standard",
+        scaling: Literal["standard", "minmax", "mean", "none"] = "standard",
         harmonics: int | Literal["auto"] = "auto",
+        calendar: str | tuple[str, ...] = "auto",
+        lags: int | tuple[int, ...] = (),
         window: int | None = None,
         loss: str = "mse",
         epochs: int = 20,
         batch_size: int = 32,
         learning_rate: float = 0.01,
+        samples: int | None = None,
         seed: int = 0,
     ) -> None:
         self.cell = cell
@@ -88,83 +108,94 @@ class Forecaster(BaseEstimator):
         self.sizes = sizes
         self.horizon = horizon
         self.strategy = strategy
+        self.output = output
+        self.levels = levels
         self.season = season
         self.transform = transform
         self.difference = difference
         self.scaling = scaling
         self.harmonics = harmonics
+        self.calendar = calendar
+        self.lags = lags
         self.window = window
         self.loss = loss
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.samples = samples
         self.seed = seed
 
-    def fit(self, series: Any, y: None = None) -> Forecaster:
-        """Train on a series: a `Series`, numbers, or a data frame with a time and a value column.
+    def fit(self, data: Any, y: None = None) -> Forecaster:
+        """Train on a series or a panel: anything that `headgate.data.as_panel` reads.
 
         Ctrl-C ends the fit with what was learnt so far and raises KeyboardInterrupt. Raises
         DataError where the data cannot be used, ValueError where an argument cannot.
         """
-        series = as_series(series)
-        self.settings_, self.preprocessing_ = resolve(self.get_params(deep=False), series)
-        self.frequency_, self.names_ = series.frequency, (series.name, series.time_name)
-        windows = self.windows(series)
-        self.network_ = self._build(windows.inputs.shape[-1])
-        config = FitConfig(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            schedule=Cosine(),
-            gradient_clip=1.0,
-            keep="last",
-            seed=self.seed,
-        )
-        batches = ArrayBatches(
-            windows.inputs, windows.targets, valid=windows.valid, batch_size=self.batch_size
-        )
-        self.report_ = fit(self.network_, batches, loss=self.loss, config=config)
-        self.history_ = self._recent(series)
-        last = self.report_.history[-1] if self.report_.history else None
-        loss = last.train_loss if last else None
-        self.metrics_: dict[str, Any] = {"fit": {"epochs": self.report_.epochs, self.loss: loss}}
+        panel = as_panel(data)
+        resolved = resolve(self.get_params(deep=False), panel)
+        self.settings_, self.encoder_, self.preprocessings_ = resolved
+        self.several_ = len(panel) > 1 or bool(panel.series[0].id)
+        self.frequency_, self.margins_ = panel.frequency, Margins()
+        batches = self.batches(panel)
+        self.network_ = self._build(batches)
+        self.metrics_: dict[str, Any] = {}
+        self._train(batches, self.epochs, self.learning_rate)
+        self.history_ = self._recent(panel)
         if self.report_.stop_reason == "interrupted":
             raise KeyboardInterrupt
         return self
 
-    def windows(self, series: Any) -> Windows:
-        """What the network is trained on: the windows of a series as it sees them.
+    def update(
+        self, data: Any, *, epochs: int | None = None, learning_rate: float | None = None
+    ) -> Forecaster:
+        """Go on training with values that came after those of the fit.
+
+        Each series goes on from its end, by id, or holds its end and what came after. Scaling and
+        settings stay; the end of each series moves on. `epochs` (None: a fifth of the fit's) go
+        over windows of the new values and the `window` steps before them, at a tenth of the fit's
+        learning rate. Raises DataError where a series does not go on from its end.
+        """
+        check_is_fitted(self, "network_")
+        panel = stored.continued(self.history_, as_panel(data))
+        epochs = max(1, self.epochs // 5) if epochs is None else whole("epochs", epochs)
+        rate = self.learning_rate / 10 if learning_rate is None else learning_rate
+        self._train(self.batches(panel), epochs, rate)
+        self.history_ = self._recent(panel)
+        return self
+
+    def batches(self, data: Any) -> WindowBatches:
+        """What the network is trained on: the windows of some series as it sees them.
 
         Needs the settings and the preprocessing that `fit` found.
         """
-        check_is_fitted(self, "preprocessing_")
-        series = as_series(series)
-        steps = self.preprocessing_
-        settings = self.settings_
-        inputs = step_inputs(
-            steps.apply(fill_missing(series.values)),
-            series.time[steps.lag :],
-            self.frequency_,
-            settings.season,
-            settings.harmonics,
+        check_is_fitted(self, "preprocessings_")
+        panel, steps = as_panel(data), self._outputs
+        return WindowBatches(
+            [self.encoder_.encode(s, self._preprocessing(s), steps, known=0) for s in panel],
+            self.settings_.window,
+            steps,
+            local=self._local,
+            scaled=self._output.counts,
+            batch_size=self.batch_size,
+            samples=self.samples,
         )
-        return cut_windows(inputs, steps.apply(series.values), settings.window, self._outputs)
 
-    def warm_up(self, series: Any, *, record: Record | None = None) -> CarriedState:
-        """Read a series, from a fresh state to the one after its last value.
+    def warm_up(self, data: Any, *, record: Record | None = None) -> CarriedState:
+        """Read series, from a fresh state to the one after the last value of each.
 
         Differences need the first `lag` values: the network reads those after them, and `record`,
         if given, holds one step for each.
         """
         check_is_fitted(self, "network_")
-        series = as_series(series)
+        panel = as_panel(data)
         lag = self.preprocessing_.lag
-        if len(series) <= lag:
+        shortest = min(map(len, panel))
+        if shortest <= lag:
             raise ValueError(
                 f"warm_up: expected more than {lag} values, which the differences need; got "
-                f"{len(series)}"
+                f"{shortest}"
             )
-        filled = fill_missing(series.values)
-        return self._reader.read(filled[:lag], filled[lag:], series.time[lag:], record=record)
+        return self._reader.read(panel.series, [self._preprocessing(s) for s in panel], record)
 
     def advance(self, state: CarriedState, values: Any) -> CarriedState:
         """Read the values (T,) that came after `state`, none missing, from where it stopped."""
@@ -172,10 +203,7 @@ class Forecaster(BaseEstimator):
         values = np.atleast_1d(np.asarray(values, dtype=np.float64))
         if values.ndim != 1 or not np.isfinite(values).all():
             raise ValueError("advance: expected finite values (T,); fill the missing ones in first")
-        if not len(values):
-            return state
-        times = self.frequency_.future(state.time, len(values))
-        return self._reader.read(state.history, values, times, state.recurrent)
+        return self._reader.advance(state, values) if len(values) else state
 
     def stream(self, state: CarriedState | None = None) -> ForecastStream:
         """Read one value after another from ``state`` on (None: the end of the fitted series)."""
@@ -186,87 +214,50 @@ class Forecaster(BaseEstimator):
         self,
         horizon: int | None = None,
         *,
+        series: Any = None,
         state: CarriedState | None = None,
+        intervals: Sequence[float] | None = None,
+        paths: int = 0,
         record: Record | None = None,
-    ) -> Series:
-        """The next `horizon` values as a Series with their times.
+    ) -> Any:
+        """The next `horizon` values: a `Forecast`, or `Forecasts` of a panel.
 
-        It goes on from `state`; without one, from the last window of the training series, read
-        anew, whose named values `record` then receives. Raises ValueError where a direct forecaster
-        is asked for more steps than it was trained for.
+        They follow the fitted series, or `series`, which the network then reads, or `state`, which
+        it goes on from; `record` receives the named values while it reads. `intervals` are shares
+        such as 0.8; None: 80 % and 95 % where the output or `calibrate` gives them. `paths` of
+        possible values are drawn in a closed loop.
+
+        Raises ValueError where a direct forecaster is asked for more steps than it was trained for.
         """
         check_is_fitted(self, "network_")
         horizon = whole("horizon", self.settings_.horizon if horizon is None else horizon)
-        if self.strategy == "direct" and horizon > self.settings_.horizon:
-            raise ValueError(
-                f"predict: a horizon of {horizon} is more than the {self.settings_.horizon} "
-                "steps the direct "
-                f"forecaster was fitted for; fit with horizon={horizon} or strategy='closed-loop'"
-            )
+        self._check_ahead(horizon, paths)
+        several = self.several_
         if state is None:
-            state = self.warm_up(self.history_, record=record)
-        if self.strategy == "direct":
-            ahead = state.ahead[:horizon]
-        else:
-            ahead = self._reader.closed_loop(state, horizon)
-        name, time_name = self.names_
-        return Series(
-            self.preprocessing_.invert(ahead, state.history),
-            self.frequency_.future(state.time, horizon),
-            self.frequency_,
-            name,
-            time_name,
-        )
-
-    def score(self, series: Any, y: None = None) -> float:
-        """Minus the MASE of forecasting the last horizon of `series` from the rest; 0 is best."""
-        series = as_series(series)
-        past = series[: -self.settings_.horizon]
-        forecast = self._forecast(past, self.settings_.horizon)
-        scale = seasonal_scale(past.values, self.settings_.season)
-        return -measures(series.values[len(past) :], forecast, scale)["mase"]
-
-    def backtest(
-        self,
-        series: Any,
-        horizon: int | None = None,
-        *,
-        origins: int | None = None,
-        stride: int | None = None,
-    ) -> Backtest:
-        """Forecast from several past origins, beside the naive and the seasonal naive forecast.
-
-        A copy is fitted once, on what precedes the first origin; from each origin it then reads
-        only what precedes that one. `origins` are `stride` steps apart (None: the horizon), the
-        last forecast ending with the series; None: as many as fit into the last quarter, at most
-        10. This forecaster itself is not fitted.
-        """
-        series = as_series(series)
-        fitted = type(self)(**self.get_params(deep=False))
-        if horizon is not None:
-            fitted.set_params(horizon=horizon)
-        season, steps = season_and_horizon(fitted.get_params(deep=False), series.frequency)
-        places = place_origins(len(series), steps, origins, stride)
-        fitted.fit(series[: places[0]])
-        self.backtest_ = roll(
-            series,
-            places,
-            steps,
-            season,
-            {fitted.name: lambda past: fitted._forecast(past, steps)},
-        )
-        return self.backtest_
+            panel = self.history_ if series is None else self._recent(as_panel(series))
+            several = len(panel) > 1 or bool(panel.series[0].id)
+            state = self.warm_up(panel, record=record)
+        if intervals is None:
+            given = self.output != "point" or self.margins_
+            intervals = INTERVALS if given else ()
+        found = self._forecasts(state, horizon, tuple(intervals), paths)
+        return Forecasts(tuple(found)) if several else found[0]
 
     @property
     def name(self) -> str:
         """The cell's name."""
         return self.cell if isinstance(self.cell, str) else self.cell.name
 
+    @property
+    def preprocessing_(self) -> Preprocessing:
+        """Of the first series; all share its logarithm and its differences."""
+        return next(iter(self.preprocessings_.values()))
+
     def save(self, path: str | Path) -> None:
         """Write the fitted forecaster as a model folder, whole or not at all.
 
         The folder holds the cell's equations, the weights, the preprocessing, the last window of
-        the series and the measures of the fit and the last backtest; nothing in it is executed on
+        each series and the measures of the fit and the last backtest; nothing in it is executed on
         loading. A model folder that is already there is replaced. Raises ModelError.
         """
         check_is_fitted(self, "network_")
@@ -281,25 +272,87 @@ class Forecaster(BaseEstimator):
     def _outputs(self) -> int:
         return self.settings_.horizon if self.strategy == "direct" else 1
 
-    def _build(self, inputs: int) -> ForecastNetwork:
+    @property
+    def _output(self) -> Output:
+        return output_of(self.get_params(deep=False))
+
+    @property
+    def _local(self) -> bool:
+        return self.strategy == "direct" and self.encoder_.local
+
+    def _preprocessing(self, series: Series) -> Preprocessing:
+        """That of the fit; a series that is new gets constants of its own."""
+        known = self.preprocessings_.get(series.id)
+        return known or self.preprocessing_.fit(series.values)
+
+    def _build(self, batches: WindowBatches) -> ForecastNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             recurrent = Recurrent(
                 self.cell,
-                inputs,
+                batches.input_size,
                 self.hidden_size,
                 self.num_layers,
                 batch_first=True,
                 sizes=self.sizes,
             )
-            return ForecastNetwork(recurrent, self._outputs)
+            return ForecastNetwork(
+                recurrent, self._outputs, self._output.parameters, batches.features
+            )
+
+    def _train(self, batches: WindowBatches, epochs: int, learning_rate: float) -> None:
+        config = FitConfig(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            schedule=Cosine(),
+            gradient_clip=1.0,
+            keep="last",
+            seed=self.seed,
+        )
+        loss = loss_of(self._output)
+        self.report_ = fit(self.network_, batches, loss=loss, config=config, step=local_step)
+        last = self.report_.history[-1].train_loss if self.report_.history else None
+        name = self.loss if self.output == "point" else self.output
+        self.metrics_["fit"] = {"epochs": self.report_.epochs, name: last}
 
     @property
     def _reader(self) -> Reader:
-        return Reader(self.network_, self.preprocessing_, self.frequency_, self.settings_)
+        return Reader(
+            self.network_, self.encoder_, self._output, self.settings_, self.strategy == "direct"
+        )
 
-    def _forecast(self, past: Series, horizon: int) -> np.ndarray:
-        return self.predict(horizon, state=self.warm_up(self._recent(past))).values
+    def _forecasts(
+        self, state: CarriedState, horizon: int, intervals: tuple[float, ...], paths: int
+    ) -> list[Forecast]:
+        margins, own = self.margins_, intervals
+        if self.output == "point":
+            own, missing = (), [level for level in intervals if level not in margins.by_level]
+            if missing:
+                raise ValueError(
+                    f"predict: a point forecast has no intervals {missing}; calibrate(backtest) "
+                    "gives it some, or output='quantiles'"
+                )
+        found = forecasts(self._reader, state, horizon, own, paths, self.seed)
+        return [
+            margins.around(forecast, tail.series, intervals)
+            for forecast, tail in zip(found, state.tails, strict=True)
+        ]
 
-    def _recent(self, series: Series) -> Series:
-        return series[-(self.settings_.window + self.preprocessing_.lag) :]
+    def _check_ahead(self, horizon: int, paths: int) -> None:
+        if self.strategy != "direct":
+            return
+        if horizon > self.settings_.horizon:
+            raise ValueError(
+                f"predict: a horizon of {horizon} is more than the {self.settings_.horizon} "
+                "steps the direct "
+                f"forecaster was fitted for; fit with horizon={horizon} or strategy='closed-loop'"
+            )
+        if paths:
+            raise ValueError(
+                "predict: a direct forecast knows each step's distribution but no paths through "
+                "them; fit with strategy='closed-loop'"
+            )
+
+    def _recent(self, panel: Panel) -> Panel:
+        count = self.settings_.window + self.preprocessing_.lag + self.encoder_.memory
+        return Panel(tuple(series[max(0, len(series) - count) :] for series in panel))

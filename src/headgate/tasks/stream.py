@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
-from .features import step_inputs
 from .reader import CarriedState, Reader
 
 
 class ForecastStream:
-    """One value at a time, in the series' own units: scaling and calendar are inside.
+    """One value of one series at a time, in its own units: scaling and calendar are inside.
 
     Made by ``Forecaster.stream()``. The weights are those of the moment it was made.
     """
 
     def __init__(self, reader: Reader, state: CarriedState) -> None:
+        reader.check_alone("stream")
+        if len(state.tails) != 1:
+            raise ValueError(
+                f"stream: expected one series, got {len(state.tails)}; make one for each, from "
+                "stream(state=warm_up(series))"
+            )
         self._reader = reader
         self._network = reader.network.recurrent.stream()
         head = reader.network.head
-        self._weight = head.weight.detach().numpy().copy()
-        self._bias = head.bias.detach().numpy().copy()
+        self._linear = None
+        if isinstance(head, nn.Linear):
+            self._linear = head.weight.detach().numpy().T.copy(), head.bias.detach().numpy().copy()
         self.state = state
 
     def step(self, value: float) -> np.ndarray:
@@ -40,17 +48,20 @@ class ForecastStream:
                 f"ForecastStream.step: expected a finite value, got {value}; fill a missing one in "
                 "first, with the first value of the last forecast, say"
             )
-        reader, settings = self._reader, self._reader.settings
-        together = np.append(self._history, value)
-        scaled = reader.preprocessing.apply(together)[-1:]
-        (time,) = reader.frequency.future(self._time, 1)
-        inputs = step_inputs(
-            scaled, np.array([time]), reader.frequency, settings.season, settings.harmonics
-        )
-        hidden = self._network.step(inputs.astype(np.float32))
-        self._ahead = (hidden[0] @ self._weight.T + self._bias).astype(np.float64)
-        self._history, self._time = together[len(together) - len(self._history) :], time
-        return reader.preprocessing.invert(self._ahead, self._history)
+        tail, values = self._tail, np.array([value])
+        times = tail.series.future(1)
+        inputs, ahead = self._reader.chunk(tail, values, times)
+        hidden = self._network.step(inputs)
+        if self._linear is not None:
+            self._raw = torch.from_numpy(hidden @ self._linear[0] + self._linear[1])
+        else:
+            with torch.no_grad():
+                h, f = torch.from_numpy(hidden.copy()), torch.from_numpy(ahead)
+                self._raw = self._reader.network.head(h, f)
+        series = replace(tail.series, values=values, time=times)
+        history = np.append(tail.history, value)[1:] if len(tail.history) else tail.history
+        self._tail = replace(tail, series=series, history=history)
+        return self._reader.values(self._tail, self._raw)
 
     @property
     def state(self) -> CarriedState:
@@ -62,7 +73,7 @@ class ForecastStream:
             else torch.from_numpy(part)
             for part in self._network.state
         )
-        return CarriedState(recurrent, self._ahead, self._history, self._time)
+        return CarriedState(recurrent, self._raw, (self._tail,))
 
     @state.setter
     def state(self, given: CarriedState) -> None:
@@ -70,4 +81,4 @@ class ForecastStream:
             tuple(p.numpy() for p in part) if isinstance(part, tuple) else part.numpy()
             for part in given.recurrent
         )
-        self._ahead, self._history, self._time = given.ahead, given.history, given.time
+        self._raw, (self._tail,) = given.raw, given.tails

@@ -1,0 +1,1 @@
+"""Forecasts of real series against published results: `python -m benchmarks.forecast --help`."""
