@@ -194,3 +194,19 @@ def test_values_alone_do_not_say_what_a_model_with_covariates_reads() -> None:
     plain = quick().fit(Panel(tuple(replace(s, covariates=Covariates()) for s in shops())))
     with pytest.raises(ValueError, match="expected one series, got 4"):
         plain.stream()
+
+
+def test_forecasts_of_several_networks_are_averaged(tmp_path: Path) -> None:
+    panel = shops(2)
+    network = quick(members=3, output="gaussian", seed=4).fit(panel)
+    alone = [quick(output="gaussian", seed=seed).fit(panel).predict() for seed in (4, 5, 6)]
+    for series, found in zip(panel, network.predict(), strict=True):
+        singles = [each[series.id] for each in alone]
+        np.testing.assert_allclose(found.values, np.mean([s.values for s in singles], 0), rtol=1e-6)
+        lower = np.mean([s.interval(0.8)[0] for s in singles], 0)
+        np.testing.assert_allclose(found.interval(0.8)[0], lower, rtol=1e-6)
+    network.save(tmp_path / "model")
+    again = Forecaster.load(tmp_path / "model").predict()
+    np.testing.assert_allclose(again["shop 1"].values, network.predict()["shop 1"].values)
+    with pytest.raises(ValueError, match=r"advance: expected one network.* has 3; forecast with"):
+        network.advance(network.warm_up(panel), [1.0])

@@ -98,6 +98,8 @@ class Model:
         Units of each recurrent layer.
     num_layers
         Recurrent layers.
+    members
+        Networks whose forecasts are averaged.
     strategy
         All steps at once from the last state, or one by one, each fed back.
     output
@@ -132,6 +134,7 @@ class Model:
     cell: Annotated[str, Parameter(validator=_is_built_in)] = "lstm"
     hidden_size: Count = 16
     num_layers: Count = 1
+    members: Count = 1
     strategy: Literal["direct", "closed-loop"] = "direct"
     output: Literal[
         "point", "quantiles", "gaussian", "student_t", "poisson", "negative_binomial"

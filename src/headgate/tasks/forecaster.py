@@ -20,7 +20,7 @@ from headgate.training.config import Cosine
 from . import stored
 from .distributions import Output
 from .forecast import Forecast, Forecasts
-from .forecasting import forecasts
+from .forecasting import averaged, forecasts
 from .intervals import Margins
 from .judged import INTERVALS, Judged
 from .network import ForecastNetwork
@@ -42,6 +42,7 @@ class Forecaster(Judged, BaseEstimator):
         cell: a built-in cell's name, such as "lstm" or "gru", or your own `Cell` or `Program`.
         hidden_size: units of each layer; one number, or one for each layer.
         num_layers: layers.
+        members: networks, each from a seed of its own, whose forecasts are averaged.
         sizes: numbers for widths that the cell names, such as {"projection": 8}.
         horizon: steps to forecast; None: one season, or 12 without one.
         strategy: "direct" predicts all steps of the horizon from the last state; "closed-loop"
@@ -71,9 +72,9 @@ class Forecaster(Judged, BaseEstimator):
         samples: windows of an epoch, drawn anew for each; None: all.
         seed: fixes the initial weights, the order of the windows and sampled paths.
 
-    After `fit`: `network_` (a torch module), `settings_`, `encoder_`, `preprocessings_` (by id),
-    `history_` (the ends of the series), `metrics_`, `report_` (what `headgate.training.fit`
-    returned); after `calibrate`: `margins_`.
+    After `fit`: `network_` (a torch module; the first of `networks_`), `settings_`, `encoder_`,
+    `preprocessings_` (by id), `history_` (the ends of the series), `metrics_`, `report_` (what
+    `headgate.training.fit` returned); after `calibrate`: `margins_`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Forecaster(Judged, BaseEstimator):
         *,
         hidden_size: int | tuple[int, ...] = 16,
         num_layers: int = 1,
+        members: int = 1,
         sizes: dict[str, int] | None = None,
         horizon: int | None = None,
         strategy: Literal["direct", "closed-loop"] = "direct",
@@ -105,6 +107,7 @@ class Forecaster(Judged, BaseEstimator):
         self.cell = cell
         self.hidden_size = hidden_size
         self.num_layers = num_layers
+        self.members = members
         self.sizes = sizes
         self.horizon = horizon
         self.strategy = strategy
@@ -134,10 +137,10 @@ class Forecaster(Judged, BaseEstimator):
         panel = as_panel(data)
         resolved = resolve(self.get_params(deep=False), panel)
         self.settings_, self.encoder_, self.preprocessings_ = resolved
-        self.several_ = len(panel) > 1 or bool(panel.series[0].id)
         self.frequency_, self.margins_ = panel.frequency, Margins()
         batches = self.batches(panel)
-        self.network_ = self._build(batches)
+        seeds = range(self.seed, self.seed + whole("members", self.members))
+        self.networks_ = [self._build(batches, seed) for seed in seeds]
         self.metrics_: dict[str, Any] = {}
         self._train(batches, self.epochs, self.learning_rate)
         self.history_ = self._recent(panel)
@@ -155,7 +158,7 @@ class Forecaster(Judged, BaseEstimator):
         over windows of the new values and the `window` steps before them, at a tenth of the fit's
         learning rate. Raises DataError where a series does not go on from its end.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         panel = stored.continued(self.history_, as_panel(data))
         epochs = max(1, self.epochs // 5) if epochs is None else whole("epochs", epochs)
         rate = self.learning_rate / 10 if learning_rate is None else learning_rate
@@ -183,10 +186,10 @@ class Forecaster(Judged, BaseEstimator):
     def warm_up(self, data: Any, *, record: Record | None = None) -> CarriedState:
         """Read series, from a fresh state to the one after the last value of each.
 
-        Differences need the first `lag` values: the network reads those after them, and `record`,
-        if given, holds one step for each.
+        Differences need the first `lag` values: the network (the first of several) reads those
+        after them, and `record`, if given, holds one step for each.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         panel = as_panel(data)
         lag = self.preprocessing_.lag
         shortest = min(map(len, panel))
@@ -199,7 +202,7 @@ class Forecaster(Judged, BaseEstimator):
 
     def advance(self, state: CarriedState, values: Any) -> CarriedState:
         """Read the values (T,) that came after `state`, none missing, from where it stopped."""
-        check_is_fitted(self, "network_")
+        self._check_alone("advance")
         values = np.atleast_1d(np.asarray(values, dtype=np.float64))
         if values.ndim != 1 or not np.isfinite(values).all():
             raise ValueError("advance: expected finite values (T,); fill the missing ones in first")
@@ -207,7 +210,7 @@ class Forecaster(Judged, BaseEstimator):
 
     def stream(self, state: CarriedState | None = None) -> ForecastStream:
         """Read one value after another from ``state`` on (None: the end of the fitted series)."""
-        check_is_fitted(self, "network_")
+        self._check_alone("stream")
         return ForecastStream(self._reader, state or self.warm_up(self.history_))
 
     def predict(
@@ -229,24 +232,31 @@ class Forecaster(Judged, BaseEstimator):
 
         Raises ValueError where a direct forecaster is asked for more steps than it was trained for.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         horizon = whole("horizon", self.settings_.horizon if horizon is None else horizon)
         self._check_ahead(horizon, paths)
-        several = self.several_
-        if state is None:
-            panel = self.history_ if series is None else self._recent(as_panel(series))
-            several = len(panel) > 1 or bool(panel.series[0].id)
-            state = self.warm_up(panel, record=record)
         if intervals is None:
-            given = self.output != "point" or self.margins_
-            intervals = INTERVALS if given else ()
-        found = self._forecasts(state, horizon, tuple(intervals), paths)
-        return Forecasts(tuple(found)) if several else found[0]
+            intervals = INTERVALS if self.output != "point" or self.margins_ else ()
+        panel = self.history_ if series is None else self._recent(as_panel(series))
+        if state is None:
+            states = [self.warm_up(panel, record=record), *self._read_by_others(panel)]
+        else:
+            self._check_alone("predict")
+            states = [state]
+        found = self._forecasts(states, horizon, tuple(intervals), paths)
+        if state is None and (len(panel) > 1 or panel.series[0].id):
+            return Forecasts(tuple(found))
+        return found[0]
 
     @property
     def name(self) -> str:
         """The cell's name."""
         return self.cell if isinstance(self.cell, str) else self.cell.name
+
+    @property
+    def network_(self) -> ForecastNetwork:
+        """The first network."""
+        return self.networks_[0]
 
     @property
     def preprocessing_(self) -> Preprocessing:
@@ -260,7 +270,7 @@ class Forecaster(Judged, BaseEstimator):
         each series and the measures of the fit and the last backtest; nothing in it is executed on
         loading. A model folder that is already there is replaced. Raises ModelError.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         stored.save(self, path)
 
     @classmethod
@@ -285,9 +295,9 @@ class Forecaster(Judged, BaseEstimator):
         known = self.preprocessings_.get(series.id)
         return known or self.preprocessing_.fit(series.values)
 
-    def _build(self, batches: WindowBatches) -> ForecastNetwork:
+    def _build(self, batches: WindowBatches, seed: int) -> ForecastNetwork:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(seed)
             recurrent = Recurrent(
                 self.cell,
                 batches.input_size,
@@ -301,29 +311,57 @@ class Forecaster(Judged, BaseEstimator):
             )
 
     def _train(self, batches: WindowBatches, epochs: int, learning_rate: float) -> None:
-        config = FitConfig(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            schedule=Cosine(),
-            gradient_clip=1.0,
-            keep="last",
-            seed=self.seed,
-        )
-        loss = loss_of(self._output)
-        self.report_ = fit(self.network_, batches, loss=loss, config=config, step=local_step)
-        last = self.report_.history[-1].train_loss if self.report_.history else None
+        loss, losses = loss_of(self._output), []
+        for k, network in enumerate(self.networks_):
+            config = FitConfig(
+                epochs=epochs,
+                learning_rate=learning_rate,
+                schedule=Cosine(),
+                gradient_clip=1.0,
+                keep="last",
+                seed=self.seed + k,
+            )
+            self.report_ = fit(network, batches, loss=loss, config=config, step=local_step)
+            losses += [record.train_loss for record in self.report_.history[-1:]]
+            if self.report_.stop_reason == "interrupted":
+                self.networks_ = self.networks_[: k + 1]
+                break
         name = self.loss if self.output == "point" else self.output
+        last = float(np.mean(losses)) if losses else None
         self.metrics_["fit"] = {"epochs": self.report_.epochs, name: last}
 
     @property
+    def _readers(self) -> list[Reader]:
+        direct = self.strategy == "direct"
+        return [
+            Reader(network, self.encoder_, self._output, self.settings_, direct)
+            for network in self.networks_
+        ]
+
+    @property
     def _reader(self) -> Reader:
-        return Reader(
-            self.network_, self.encoder_, self._output, self.settings_, self.strategy == "direct"
-        )
+        return self._readers[0]
+
+    def _read_by_others(self, panel: Panel) -> list[CarriedState]:
+        steps = [self._preprocessing(series) for series in panel]
+        return [reader.read(panel.series, steps) for reader in self._readers[1:]]
+
+    def _check_alone(self, what: str) -> None:
+        check_is_fitted(self, "networks_")
+        if len(self.networks_) > 1:
+            raise ValueError(
+                f"{what}: expected one network, whose state is carried, but this forecaster has "
+                f"{len(self.networks_)}; forecast with series=, or fit with members=1"
+            )
 
     def _forecasts(
-        self, state: CarriedState, horizon: int, intervals: tuple[float, ...], paths: int
+        self,
+        states: Sequence[CarriedState],
+        horizon: int,
+        intervals: tuple[float, ...],
+        paths: int,
     ) -> list[Forecast]:
+        """Of each series, from the state in which each network has read them."""
         margins, own = self.margins_, intervals
         if self.output == "point":
             own, missing = (), [level for level in intervals if level not in margins.by_level]
@@ -332,10 +370,13 @@ class Forecaster(Judged, BaseEstimator):
                     f"predict: a point forecast has no intervals {missing}; calibrate(backtest) "
                     "gives it some, or output='quantiles'"
                 )
-        found = forecasts(self._reader, state, horizon, own, paths, self.seed)
+        found = [
+            forecasts(reader, state, horizon, own, paths, self.seed)
+            for reader, state in zip(self._readers, states, strict=True)
+        ]
         return [
-            margins.around(forecast, tail.series, intervals)
-            for forecast, tail in zip(found, state.tails, strict=True)
+            margins.around(averaged(each), tail.series, intervals)
+            for *each, tail in zip(*found, states[0].tails, strict=True)
         ]
 
     def _check_ahead(self, horizon: int, paths: int) -> None:

@@ -38,6 +38,21 @@ def forecasts(
     ]
 
 
+def averaged(forecasts: Sequence[Forecast]) -> Forecast:
+    """Of several networks for one series: mean values, mean quantiles, and all paths."""
+    first, *others = forecasts
+    if not others:
+        return first
+    return replace(
+        first,
+        values=np.mean([each.values for each in forecasts], axis=0),
+        quantiles={
+            q: np.mean([each.quantiles[q] for each in forecasts], axis=0) for q in first.quantiles
+        },
+        paths=None if first.paths is None else np.concatenate([e.paths for e in forecasts]),  # type: ignore[misc]
+    )
+
+
 def _direct(
     reader: Reader, state: CarriedState, horizon: int, levels: list[float]
 ) -> list[Forecast]:

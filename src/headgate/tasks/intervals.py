@@ -91,7 +91,7 @@ def _positive(scale: float) -> float:
 
 
 def outside(
-    reader: Reader,
+    readers: Sequence[Reader],
     panel: Panel,
     preprocessing: Sequence[Preprocessing],
     season: int | None,
@@ -103,7 +103,7 @@ def outside(
     all series, relative to the scale of each, so that they hold a share `level` of these values.
     """
     found = [
-        _one_step(reader, series, steps, level)
+        np.mean([_one_step(reader, series, steps, level) for reader in readers], axis=0)
         for series, steps in zip(panel, preprocessing, strict=True)
     ]
     actual = [

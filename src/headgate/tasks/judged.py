@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from headgate.data import Panel, as_panel
 
 from .backtest import Backtest, backtest
+from .forecast import Forecasts
 from .intervals import margins_of, outside
 from .metrics import measures, seasonal_scale
 
@@ -32,7 +33,8 @@ class Judged:
         steps, scores = self.settings_.horizon, []
         panel = as_panel(data)
         past = Panel(tuple(s[:-steps] for s in panel))
-        found = self._forecasts(self.warm_up(self._recent(past)), steps, (), 0)
+        found = self.predict(steps, series=past, intervals=())
+        found = found if isinstance(found, Forecasts) else [found]
         for whole_series, known, forecast in zip(panel, past, found, strict=True):
             scale = seasonal_scale(known.values, self.settings_.season)
             actual = whole_series.values[len(known) :]
@@ -73,7 +75,7 @@ class Judged:
 
         Honest only for values that came after those of the fit.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         return backtest(self, as_panel(data), horizon, origins, stride, None, intervals)
 
     def calibrate(
@@ -95,7 +97,7 @@ class Judged:
         fall outside; where nothing is odd those are the oddest. Columns: unique_id (of a panel),
         the time, value, expected, lower, upper.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "networks_")
         panel = as_panel(data)
         steps = [self._preprocessing(s) for s in panel]
-        return outside(self._reader, panel, steps, self.settings_.season, level)
+        return outside(self._readers, panel, steps, self.settings_.season, level)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from headgate.data import Covariates, DataError, Frequency, Panel, Preprocessing, Series
 from headgate.nn import Recurrent
@@ -34,7 +35,7 @@ def save(forecaster: Forecaster, path: str | Path) -> None:
         "encoder": forecaster.encoder_.to_dict(),
         "recurrent": forecaster.network_.recurrent.config(),
         "features": head.features.in_features if isinstance(head, LocalHead) else 0,
-        "several": forecaster.several_,
+        "networks": len(forecaster.networks_),
     }
     parts = {
         "config.json": config,
@@ -45,7 +46,7 @@ def save(forecaster: Forecaster, path: str | Path) -> None:
         "history.json": {"series": [_series_to_dict(s) for s in forecaster.history_]},
         "metrics.json": _metrics(forecaster),
     }
-    write_model(path, TASK, forecaster.network_, parts)
+    write_model(path, TASK, nn.ModuleList(forecaster.networks_), parts)
 
 
 def _metrics(forecaster: Forecaster) -> dict[str, Any]:
@@ -74,18 +75,19 @@ def load(kind: type[Forecaster], path: str | Path) -> Forecaster:
         }
         forecaster.margins_ = Margins.from_dict(constants["margins"])
         forecaster.frequency_ = forecaster.encoder_.frequency
-        forecaster.several_ = bool(config["several"])
         forecaster.history_ = Panel(
             tuple(_series(s, forecaster.frequency_) for s in parts["history.json"]["series"])
         )
         forecaster.metrics_ = parts["metrics.json"]
-        forecaster.network_ = ForecastNetwork(
-            recurrent, forecaster._outputs, forecaster._output.parameters, config["features"]
-        )
+        sizes = forecaster._outputs, forecaster._output.parameters, config["features"]
+        forecaster.networks_ = [ForecastNetwork(recurrent, *sizes)]
+        for _ in range(1, config["networks"]):
+            other = Recurrent.from_config(config["recurrent"])
+            forecaster.networks_.append(ForecastNetwork(other, *sizes))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: the model's description is broken: {error!r}") from None
     try:
-        forecaster.network_.load_state_dict(weights)
+        nn.ModuleList(forecaster.networks_).load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: {WEIGHTS} does not fit config.json: {reason}") from None
