@@ -23,7 +23,7 @@ LEVELS = (
     {"cells"},
     {"engines"},
     {"nn"},
-    {"training", "data", "inspect", "interop"},
+    {"training", "data", "inspection", "interop"},
     {"tasks"},
     {"cli"},
 )

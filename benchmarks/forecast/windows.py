@@ -91,7 +91,7 @@ def ett(seeds: int, folder: Path | None) -> Rows:
 
 
 def exchange_rate(seeds: int, folder: Path | None) -> Rows:
-    """Eight rates, 60/20/20; root relative squared error of the value h days ahead."""
+    """Eight rates, 60/20/20; root mean squared error h days ahead over the spread of all rates."""
     panel = data.exchange_rate(folder)
     length = len(panel.series[0])
     train, test, longest = int(0.6 * length), int(0.8 * length), max(RATE_HORIZONS)
@@ -103,12 +103,10 @@ def exchange_rate(seeds: int, folder: Path | None) -> Rows:
         return {s.id: from_everywhere(fitted, s, ends, longest) for s in panel}
 
     def error(forecasts: dict[str, np.ndarray], horizon: int) -> float:
-        squares, spread = 0.0, 0.0
-        for series in panel:
-            actual = np.array([series.values[e + horizon - 1] for e in ends])
-            squares += float(((forecasts[series.id][:, horizon - 1] - actual) ** 2).sum())
-            spread += float(((actual - actual.mean()) ** 2).sum())
-        return float(np.sqrt(squares / spread))
+        at = np.array(ends) + horizon - 1
+        actual = np.stack([series.values[at] for series in panel])
+        found = np.stack([forecasts[series.id][:, horizon - 1] for series in panel])
+        return float(np.sqrt(((found - actual) ** 2).mean()) / actual.std())
 
     found, seconds = timed(run, seeds)
     last = {s.id: np.stack([naive(s.values[:e], longest, None) for e in ends]) for s in panel}

@@ -163,8 +163,3 @@ class Model:
 def shares(intervals: Sequence[float]) -> tuple[float, ...]:
     """Intervals as shares: 80 and 0.8 mean the same."""
     return tuple(round(each / 100, 6) if each >= 1 else each for each in intervals)
-
-
-def table_format(out: Path) -> str:
-    """csv or parquet, by the name of the file."""
-    return "parquet" if out.suffix.lower() in (".parquet", ".pq") else "csv"

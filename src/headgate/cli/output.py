@@ -12,7 +12,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from headgate.data import Panel, Series, fill_missing
-from headgate.inspect import (
+from headgate.inspection import (
     Section,
     backtest_figure,
     coverage_figure,
@@ -146,11 +146,12 @@ def _bands(forecast: Forecast, intervals: Sequence[float]) -> dict[str, Any]:
 
 def _forecast(results: Results) -> Figure:
     if len(results.panel) > 1:
+        shown = max(60, 8 * results.tested.horizon)
         rows = [
             {
                 "id": series.id,
-                "time": series.time[-results.shown :],
-                "values": series.values[-results.shown :],
+                "time": series.time[-shown:],
+                "values": series.values[-shown:],
                 "forecast_time": forecast.time,
                 "forecast": forecast.values,
                 "bands": _bands(forecast, results.intervals),

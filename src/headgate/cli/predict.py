@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from headgate.tasks import Forecaster
-from headgate.tasks.folder import whole_file
-from headgate.tasks.forecast import CLOCK, Forecasts
+from headgate.tasks.forecast import Forecasts
 from headgate.tasks.forecast import table as table_of
 
-from .options import Count, Data, Table, shares, table_format
+from .options import Count, Data, Table, shares
+from .tables import write_table
 
 TABLE = Table()
 
@@ -47,11 +46,4 @@ def predict(
     series = None if data is None else table.read(data)
     found = forecaster.predict(horizon, series=series, intervals=shares(intervals) or None)
     rows = table_of(list(found) if isinstance(found, Forecasts) else [found])
-    if out is None:
-        rows.write_csv(sys.stdout.buffer, datetime_format=CLOCK)
-        return
-    with whole_file(out) as made:
-        if table_format(out) == "parquet":
-            rows.write_parquet(made)
-        else:
-            rows.write_csv(made, datetime_format=CLOCK)
+    write_table(rows, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,12 +58,22 @@ def _file(path: Path) -> Toml:
     return Toml(path, must_exist=True, use_commands_as_keys=False)
 
 
+OPTION = re.compile(
+    r"\b(time|target|id|known|past|static|layout|decimal|day_first|timezone|resample|aggregate|fill"
+    r"|season|transform|difference|lags|strategy|output|horizon|harmonics)=(?=([\w'\"*])?)"
+)
+"""How the library's errors write an option that the command line spells --option."""
+
+
 def run(arguments: Sequence[str] | None) -> int:
     """The exit code: 0, 1 where data, settings or files are at fault, 2 for wrong usage."""
     try:
         app.meta(arguments)
     except CycloptsError as error:
         return _fail(error, 2, "; see headgate --help")
+    except BrokenPipeError:  # as with `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, NonFiniteLossError) as error:
         return _fail(error, 1)
     return 0
@@ -69,5 +81,11 @@ def run(arguments: Sequence[str] | None) -> int:
 
 def _fail(error: Exception, code: int, hint: str = "") -> int:
     line = " ".join(str(error).split()) or type(error).__name__
+    line = OPTION.sub(_option, line)
     print(f"headgate: {line}{hint}", file=sys.stderr)
     return code
+
+
+def _option(found: re.Match[str]) -> str:
+    option = f"--{found[1].replace('_', '-')}"
+    return f"{option} " if found[2] else option

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,34 @@ def whole_folder(path: str | Path, names: tuple[str, ...]) -> Iterator[Path]:
         raise ModelError(
             f"{path} exists and holds something else than {', '.join(names)}; choose another folder"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        made.chmod(0o777 & ~_umask())
-        yield made
-        if path.exists():
-            old = made.with_name(made.name + "-old")
-            os.rename(path, old)
-            os.rename(made, path)
-            shutil.rmtree(old)
-        else:
-            os.rename(made, path)
+        with _writable(path):
+            made.chmod(0o777 & ~_umask())
+            yield made
+            if path.exists():
+                old = made.with_name(made.name + "-old")
+                os.rename(path, old)
+                os.rename(made, path)
+                shutil.rmtree(old)
+            else:
+                os.rename(made, path)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Raise ModelError with the path that was asked for where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelError(
+            f"{path} cannot be written: {reason}; choose another place, or make room there"
+        ) from error
 
 
 def _umask() -> int:
@@ -126,10 +140,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path).absolute()
     if path.is_dir():
         raise ModelError(f"{path} is a folder; name a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        yield made
-        os.replace(made, path)
+        with _writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield made
+            os.replace(made, path)
     finally:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):
+            made.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
-from headgate.inspect import (
+from headgate.inspection import (
     Bands,
     PanelRow,
     backtest_figure,

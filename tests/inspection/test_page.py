@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from headgate.inspect import Section, forecast_figure, gates_figure, loss_figure, page
-from headgate.inspect.tables import number
+from headgate.inspection import Section, forecast_figure, gates_figure, loss_figure, page
+from headgate.inspection.tables import number
 
 VOID = {"meta", "img", "br", "hr", "link"}
 TIME = np.arange("2010-01", "2020-01", dtype="datetime64[M]").astype("datetime64[s]")
