@@ -94,6 +94,12 @@ def test_every_stack_streams_as_its_layer(options: dict[str, Any], engine: str) 
     assert_streams(layer(**options), torch.randn(T, N, I), engine)
 
 
+def test_sizes_are_not_taken_for_each_other(engine: str) -> None:
+    with torch.no_grad():
+        hn.Recurrent("lstm", 12, 19)(torch.randn(T, 1, 12))
+    assert_streams(hn.Recurrent("lstm", 19, 12), torch.randn(T, 1, 19), engine)
+
+
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_torch_likes_stream(kind: str, engine: str) -> None:
     assert_streams(getattr(hn, kind)(I, H, 2), torch.randn(T, N, I), engine)

@@ -11,6 +11,7 @@ from headgate.engines.dispatch import (
     run_directions,
 )
 from headgate.engines.random import MaskKey
+from headgate.engines.repeated import repeated
 
 __all__ = [
     "ENGINES",
@@ -19,6 +20,7 @@ __all__ = [
     "MaskKey",
     "Result",
     "choose",
+    "repeated",
     "run",
     "run_chain",
     "run_directions",

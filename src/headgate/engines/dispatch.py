@@ -86,7 +86,7 @@ def _not_for_cpu(program: Program, names: Sequence[str], like: Tensor | None) ->
         return f"the compiled engine runs on the CPU, not on {like.device}"
     if like is not None and like.dtype not in (torch.float32, torch.float64):
         return f"the compiled engine knows float32 and float64, not {like.dtype}"
-    if _inside_functorch():
+    if inside_functorch():
         return "torch.func or forward mode differentiates through torch operations"
     if not cpu.supported(program, tuple(names)):
         return "some state of this cell passes nothing back through time"
@@ -98,12 +98,12 @@ def _not_for_aten(program: Program, names: Sequence[str]) -> str | None:
         return "torch has no fused function for these equations"
     if names:
         return "values inside the step are recorded"
-    if _inside_functorch():
+    if inside_functorch():
         return "torch.func or forward mode differentiates through torch operations"
     return None
 
 
-def _inside_functorch() -> bool:
+def inside_functorch() -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
         return True
     return torch.autograd.forward_ad._current_level >= 0
@@ -187,7 +187,7 @@ def run_directions(
     if choice.engine == "cpu" and probed:
         choice = Choice("reference", "a probe that is not zero changes the values")
     names = tuple(names)
-    jobs = [_job(program, d, x, lengths, names) for d in directions]
+    jobs = [job_of(program, d, x, lengths, names) for d in directions]
     if x.shape[0] == 0 or x.shape[1] == 0:
         return [
             _nothing_to_do(program, x, d.states, names, job.call.sizes)
@@ -223,12 +223,12 @@ def run_chain(
         return results
     jobs = []
     for layer in layers:
-        jobs.append(_job(program, layer, seen, lengths, ()))
+        jobs.append(job_of(program, layer, seen, lengths, ()))
         seen = x.new_empty(()).expand(*x.shape[:2], layer.states[0].shape[1])
     return [_result(program, (), tensors) for tensors in cpu.chained(jobs, x)]
 
 
-def _job(
+def job_of(
     program: Program, d: Direction, x: Tensor, lengths: Tensor | None, names: tuple[str, ...]
 ) -> cpu.Job:
     sizes = _sizes(program, d.families, x, d.states)
@@ -255,7 +255,7 @@ def _tensors(program: Program, d: Direction) -> list[Tensor]:
 
 def _differentiated(jobs: Sequence[cpu.Job], x: Tensor) -> bool:
     """Whether a graph for backward() is made."""
-    if not torch.is_grad_enabled() or _inside_functorch():
+    if not torch.is_grad_enabled() or inside_functorch():
         return False
     return x.requires_grad or any(t.requires_grad for job in jobs for t in job.tensors)
 
@@ -323,7 +323,7 @@ def _returned(
         if differentiated:
             return aten.Fused.apply(call, lengths, *tensors)  # type: ignore[return-value]
         return aten.run_flat(call, lengths, tensors)
-    if differentiated and derivative == "program" and not _inside_functorch():
+    if differentiated and derivative == "program" and not inside_functorch():
         return Recurrence.apply(call, *tensors)  # type: ignore[return-value]
     return through_torch(call, tensors)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, choose
+from headgate.engines import Choice, choose, repeated
 from headgate.engines.pieces import check_checkpoint
 from headgate.nn import states
 from headgate.nn.autocast import caster
@@ -143,11 +143,37 @@ class Stack(WithBlocks, nn.Module):
                 return parameter.dtype
         return next(self.parameters()).dtype  # a parametrisation holds them
 
+    def _again(self, input: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+        """What ``_run`` returns, by the shortest way. None where a call is not plain: on a tensor,
+        without gradients, in one direction, with nothing between the layers."""
+        plain = (
+            type(input) is Tensor
+            and input.dim() == 3
+            and not torch.is_grad_enabled()
+            and not (self.bidirectional or self.residual or self.learn_initial_state)
+            and not self._draws()
+        )
+        if not plain or input.shape[2] != self.input_size or input.dtype != self._dtype():
+            return None
+        x = input.transpose(0, 1) if self.batch_first else input
+        families = [self._families(layer, 0) for layer in range(self.num_layers)]
+        found = repeated(self.program, x, families, self._state_widths)
+        if found is None:
+            return None
+        output, states = found
+        if self.output_mode == "last":
+            return states[0][-1], states
+        return output.transpose(0, 1) if self.batch_first else output, states
+
     @traced
     def _run(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:
         traced = torch.compiler.is_compiling()
+        if not traced and hx is None and lengths is None and record is None:
+            found = self._again(input)
+            if found is not None:
+                return found
         batch = self._enter(input, None if traced else lengths)
         initial = self._initial(hx, batch)
         families = [self._families(*place) for place in self._places()]

@@ -77,6 +77,10 @@ class TorchLike(Stack):
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
         whole = lengths is None and record is None and not torch.compiler.is_compiling()
+        if whole and hx is None:
+            found = self._again(input)
+            if found is not None:
+                return found
         if whole and self._is_torchs(input):
             return super().forward(input, hx)
         self._check_as_torch(input, hx)

@@ -1,8 +1,18 @@
 """The compiled CPU engine: one matrix product and an elementwise Program for every cell."""
 
 from headgate.engines.cpu.engine import Job, Options, chained, returned
+from headgate.engines.cpu.repeated import Repeated
 from headgate.engines.cpu.sources import supported
 from headgate.engines.cpu.stream import prepared
 from headgate.engines.cpu.weights import instruction_set
 
-__all__ = ["Job", "Options", "chained", "instruction_set", "prepared", "returned", "supported"]
+__all__ = [
+    "Job",
+    "Options",
+    "Repeated",
+    "chained",
+    "instruction_set",
+    "prepared",
+    "returned",
+    "supported",
+]

@@ -76,7 +76,7 @@ class Run:
         shifted = not (options.reverse and options.lengths is not None)
         fused = x.shape[1] >= FUSED_FROM
         key = (
-            call.plan, x.dtype, options.key is None, kept, shifted, fused, *call.sizes.values(),
+            call.plan, x.dtype, options.key is None, kept, shifted, fused, *call.sizes.items(),
         )  # fmt: skip
         found = _loops.get(key)
         if found is None:

@@ -1,0 +1,58 @@
+"""Runs of one shape without gradients: nothing is left to do but to say where tensors lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from headgate import native
+from headgate.engines.cpu.engine import NO_STREAMS, Job, Run
+from headgate.engines.cpu.weights import instruction_set
+
+
+class Repeated:
+    """Layers one on another, from initial states that are the same in every call.
+
+    Raises ValueError where a call needs more than addresses: values that torch computes ahead, an
+    input whose units are apart, or layers of different widths.
+    """
+
+    def __init__(self, jobs: Sequence[Job], x: Tensor) -> None:
+        runs, begun, seen = [], [], x
+        for job in jobs:
+            runs.append(Run(job.call, job.options, (seen, *job.tensors), kept=False))
+            begun.append(runs[-1].forward())
+            seen = begun[-1][1][0]
+        widths = {tuple(s.shape[1] for s in run.states) for run in runs}
+        if len(widths) > 1 or runs[0].x is not x or any(run.fixed for run in runs):
+            raise ValueError("repeated: expected layers of one width and values that are given")
+        self.loops = [run.loop for run in runs]  # a binding lives no longer than its loop
+        self.bindings = [call[0] for call, _ in begun]
+        self.initial = [run.states for run in runs]
+        self.starts = [[s.data_ptr() for s in run.states] for run in runs]
+        self.output_width = seen.shape[2]
+        self.shapes = [(len(jobs), x.shape[1], width) for width in next(iter(widths))]
+        self.strides = [x.shape[1] * width * x.element_size() for width in next(iter(widths))]
+
+    def __call__(
+        self, x: Tensor, families: Sequence[Sequence[Tensor]]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output (T, N, H), and the final states (layers, N, width)."""
+        T, N = x.shape[:2]
+        finals = tuple([x.new_empty(shape) for shape in self.shapes])
+        ends = [t.data_ptr() for t in finals]
+        calls, held = [], []
+        for binding, starts, own in zip(self.bindings, self.starts, families, strict=True):
+            output = x.new_empty(T, N, self.output_width)
+            whole = [t.contiguous() for t in own]
+            addresses = [x.data_ptr(), output.data_ptr(), 0, *starts]
+            addresses += [t.data_ptr() for t in whole]
+            calls.append((binding, addresses + ends, 0, 0, 0, NO_STREAMS))
+            held += [x, *whole]
+            x = output
+            ends = [end + stride for end, stride in zip(ends, self.strides, strict=True)]
+        run = native.extension.run  # type: ignore[union-attr]
+        run(instruction_set()[0], calls, torch.get_num_threads(), True)
+        return x, finals

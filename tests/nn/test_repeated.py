@@ -1,0 +1,114 @@
+"""A call that predicts takes the shortest way, and gives what the long one gives."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+import headgate
+from headgate import Recurrent
+from headgate.nn import Record
+
+CELLS = ("rnn", "lstm", "gru", "lstm_peephole", "lstm_layer_norm", "lstm_coupled")
+
+
+def both_ways(layer: Any, x: torch.Tensor) -> tuple[Any, Any]:
+    """The short way, and the long one, which a record asks for."""
+    with torch.no_grad():
+        return layer(x), layer(x, record=Record("h"))
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    assert torch.equal(found[0], expected[0])
+    assert len(found[1]) == len(expected[1])
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert one.shape == other.shape
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 3}, {"output_mode": "last"}])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_both_ways_agree_bit_for_bit(cell: str, options: dict[str, Any], batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = Recurrent(cell, 5, 7, batch_first=batch_first, **options)
+    for shape in ((4, 6, 5), (1, 1, 5), (6, 4, 5)):
+        for _ in range(2):
+            assert_equal(*both_ways(layer, torch.randn(shape)))
+
+
+def test_a_changed_weight_is_noticed() -> None:
+    layer, x = Recurrent("lstm", 3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        before = layer(x)[0]
+        weight = layer.get_parameter("W_l0")
+        weight.data.mul_(2)
+        changed = layer(x)[0]
+        halves = torch.nn.Parameter(weight.t().contiguous().t() / 2)  # lies otherwise in memory
+        layer.register_parameter("W_l0", halves)
+        again = layer(x)[0]
+    assert not torch.equal(before, changed)
+    assert torch.equal(before, again)
+
+
+def test_what_is_returned_is_never_written_again() -> None:
+    layer = Recurrent("gru", 3, 4)
+    with torch.no_grad():
+        output, (h,) = layer(torch.ones(5, 2, 3))
+        kept = output.clone(), h.clone()
+        layer(torch.zeros(5, 2, 3))
+    assert torch.equal(output, kept[0])
+    assert torch.equal(h, kept[1])
+
+
+def test_mistakes_are_still_said() -> None:
+    layer, drop_in = Recurrent("lstm", 3, 4), headgate.LSTM(3, 4)
+    with torch.no_grad():
+        layer(torch.randn(5, 2, 3))
+        with pytest.raises(ValueError, match="expected input of width 3"):
+            layer(torch.randn(5, 2, 4))
+        with pytest.raises(ValueError, match=r"input is torch.float64"):
+            layer(torch.randn(5, 2, 3).double())
+        layer.R_l0 = torch.nn.Parameter(torch.zeros(3, 3))
+        with pytest.raises(ValueError, match="family R must have shape"):
+            layer(torch.randn(5, 2, 3))
+        with pytest.raises(RuntimeError, match=r"input.size"):
+            drop_in(torch.randn(5, 2, 4))
+
+
+def test_random_masks_are_still_drawn() -> None:
+    layer, x = Recurrent("lstm", 3, 8, zoneout=0.5), torch.randn(9, 2, 3)
+    with torch.no_grad():
+        assert not torch.equal(layer(x)[0], layer(x)[0])
+        layer.eval()
+        assert torch.equal(layer(x)[0], layer(x)[0])
+
+
+def test_the_environment_chooses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Recurrent("lstm", 3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        compiled = layer(x)[0]
+        monkeypatch.setenv("HEADGATE_ENGINE", "reference")
+        reference = layer(x)[0]
+    torch.testing.assert_close(compiled, reference)
+
+
+def test_a_copy_of_a_used_module_works() -> None:
+    layer, x = headgate.LSTM(3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(layer)(x)[0], layer(x)[0])
+
+
+def test_input_of_any_strides() -> None:
+    layer, wide = Recurrent("lstm", 3, 4), torch.randn(5, 2, 6)
+    with torch.no_grad():
+        for x in (
+            wide[..., ::2],
+            wide[..., :3],
+            wide[::2, :, 3:],
+            wide[:, :1].expand(5, 3, 6)[..., :3],
+        ):
+            assert torch.equal(layer(x)[0], layer(x.contiguous())[0])
