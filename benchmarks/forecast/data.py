@@ -63,7 +63,8 @@ def beijing(given: Path | None) -> Series:
 
 
 def melbourne(given: Path | None) -> Series:
-    return read_series(folder(given, "melbourne_min_temp") / "daily-min-temperatures.csv")
+    path = folder(given, "melbourne_min_temp") / "daily-min-temperatures.csv"
+    return read_series(path, resample="auto")  # the 31st of December of leap years is absent
 
 
 def ahead_of(training: Panel, test: Panel) -> Panel:
