@@ -39,6 +39,13 @@ class Cell:
 
         return latex(self.program)
 
+    def diagram(self) -> str:
+        """One step as a picture, an SVG document; notebooks show it of themselves."""
+        return self.program.diagram()
+
+    def _repr_svg_(self) -> str:
+        return self.diagram()
+
     def __repr__(self) -> str:
         states = ", ".join(state.name for state in self.program.states)
         return f"<cell {self.name}: states {states}; families {', '.join(self.program.families)}>"

@@ -239,6 +239,15 @@ class Program:
 
         return text(self)
 
+    def diagram(self) -> str:
+        """One step as a picture, an SVG document: what goes in on the left, new states right."""
+        from headgate.program.diagram import diagram
+
+        return diagram(self)
+
+    def _repr_svg_(self) -> str:
+        return self.diagram()
+
     def __hash__(self) -> int:
         return hash(self.key)
 
