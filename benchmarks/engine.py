@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import headgate
+from benchmarks.machine import processor, version
 from benchmarks.rows import ASKED_FOR, ROWS
 from benchmarks.timing import Measurement, Options, Shape
 from headgate import native
@@ -40,21 +40,6 @@ def shape(text: str) -> Shape:
     if len(numbers) != 4 or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"a shape is T,N,I,H such as 100,32,64,64; got {text!r}")
     return numbers
-
-
-def processor() -> str:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def circumstances(options: Options) -> dict[str, Any]:

@@ -7,6 +7,7 @@ are not bundled come from a folder that --data or HEADGATE_DATA names.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import headgate
+from benchmarks.machine import processor
 from headgate.data import DataError
 
 from . import cases, chance, speed, windows
@@ -74,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def heading() -> dict[str, object]:
     return {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": {
             "headgate": headgate.__version__,
             "torch": torch.__version__,

@@ -68,14 +68,14 @@ SUNSPOTS: dict[str, Any] = {
     "hidden_size": 10,
     "window": 125,
     "season": 132,
-    "transform": "log1p",
+    "transform": "sqrt",
     "difference": "seasonal",
     "output": "quantiles",
-    "levels": (0.35,),
-    "members": 5,
+    "levels": (0.2,),
     "epochs": 10,
 }
-"""The quantile below the median is what a percentage error rewards (chosen within 1905 to 1940)."""
+"""A quantile below the median is what a percentage error rewards. The best of 14 within 1905 to
+1940: fitted to 1904, three seeds each."""
 M4: dict[str, Any] = {
     "transform": "log",
     "difference": "seasonal",

@@ -101,7 +101,7 @@ class Report:
                 continue
             self._say(
                 f"Interval of {100 * row['interval']:g} %: held {100 * row['measured']:.1f} % of "
-                f"{row['values']:.0f} values after the later origins, calibrated on the earlier"
+                f"{row['values']:.0f} values after the later origins, calibrated on those before"
             )
         if not rows and intervals and not self.as_json:
             self._say("Coverage: not measured; it needs at least two origins")

@@ -16,7 +16,7 @@ from .backtest import Backtest, Part
 from .conformal import Conformal, calibrate
 from .distributions import Point, Quantiles
 from .forecast import Forecast, ends, time_column
-from .metrics import coverage, seasonal_scale
+from .metrics import seasonal_scale
 from .reader import Reader
 
 
@@ -178,29 +178,39 @@ def _each(steps: Preprocessing, level: np.ndarray, at: np.ndarray, ahead: np.nda
 def measured_coverage(tested: Backtest, intervals: Sequence[float]) -> list[dict[str, float]]:
     """How much of the later half of a backtest's origins calibrated intervals hold, a row each.
 
-    The earlier half calibrates; `interval` and `measured` are shares, `values` how many were
-    judged. Empty where there is one origin.
+    Each of those origins is judged by margins of all origins whose outcomes were known by then.
+    `interval` and `measured` are shares, `values` how many were judged. Empty where there is one
+    origin.
     """
-    half = (len(tested.parts[0].origins) + 1) // 2
-    if half == len(tested.parts[0].origins):
+    model, count = next(iter(tested.parts[0].forecasts)), len(tested.parts[0].origins)
+    inside, judged = dict.fromkeys(intervals, 0.0), 0
+    for at in range((count + 1) // 2, count):
+        earlier, now = _known(tested, at), _these(tested, slice(at, at + 1))
+        if earlier is None:
+            continue
+        for level, margins in margins_of(earlier, intervals).by_level.items():
+            for part in now.parts:
+                lower, upper = (part.quantiles.get(q, part.forecasts[model]) for q in ends(level))
+                lower, upper = margins.apply(lower, upper, np.array([_positive(part.scale)]))
+                inside[level] += int(((part.actual >= lower) & (part.actual <= upper)).sum())
+        judged += sum(int((~np.isnan(part.actual)).sum()) for part in now.parts)
+    if not judged:
         return []
-    earlier, later = (
-        replace(tested, parts=tuple(_origins(part, which) for part in tested.parts))
-        for which in (slice(half), slice(half, None))
-    )
-    model, rows = next(iter(tested.parts[0].forecasts)), []
-    for level, margins in margins_of(earlier, intervals).by_level.items():
-        inside, count = 0.0, 0
-        for part in later.parts:
-            lower, upper = (part.quantiles.get(q, part.forecasts[model]) for q in ends(level))
-            scale = np.full(len(part.origins), _positive(part.scale))
-            lower, upper = margins.apply(lower, upper, scale)
-            seen = int((~np.isnan(part.actual)).sum())
-            if seen:
-                inside, count = inside + seen * coverage(part.actual, lower, upper), count + seen
-        if count:
-            rows.append({"interval": level, "measured": inside / count, "values": float(count)})
-    return rows
+    return [
+        {"interval": level, "measured": inside[level] / judged, "values": float(judged)}
+        for level in intervals
+    ]
+
+
+def _known(tested: Backtest, at: int) -> Backtest | None:
+    """The origins whose outcomes had all come before the one at that place."""
+    origins = np.asarray(tested.parts[0].origins)
+    known = int((origins + tested.horizon <= origins[at]).sum())
+    return _these(tested, slice(known)) if known else None
+
+
+def _these(tested: Backtest, which: slice) -> Backtest:
+    return replace(tested, parts=tuple(_origins(part, which) for part in tested.parts))
 
 
 def _origins(part: Part, which: slice) -> Part:
