@@ -121,7 +121,8 @@ def outside(
         low, high = (side[first : first + len(seen), 0] for side in (lower, upper))
         first += len(seen)
         odd = np.flatnonzero((seen < low) | (seen > high))
-        named = {"unique_id": [series.id] * len(odd)} if series.id else {}
+        ids = pl.Series([series.id] * len(odd), dtype=pl.String)
+        named = {"unique_id": ids} if series.id else {}
         parts.append(
             pl.DataFrame(
                 {
