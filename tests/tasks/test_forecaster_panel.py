@@ -126,6 +126,14 @@ def test_refitting_at_each_origin() -> None:
     assert anew.refitted
 
 
+def test_too_short_a_series_for_lags_and_differences_is_said() -> None:
+    values = np.sin(np.arange(120) / 3)
+    fitted = quick(lags=7, season=12, difference="seasonal", window=3).fit(values)
+    assert len(fitted.predict(series=values[:19])) == 6
+    with pytest.raises(ValueError, match="expected at least 19 values, which differences and lags"):
+        fitted.predict(series=values[:18])
+
+
 @pytest.mark.parametrize("lags", [7, (7, 14)])
 @pytest.mark.parametrize("strategy", ["direct", "closed-loop"])
 def test_lags_bring_what_was_so_many_steps_before(strategy: str, lags: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ CHANGES = {
     "keep": "last",
     "validation_every": 3,
     "checkpoint_every": 3,
+    "watch_gradients": True,
     "seed": 1,
 }
 BESIDE = {
@@ -67,6 +69,7 @@ BESIDE = {
     "min_delta": {"patience": 2},
     "patience": {"learning_rate": 1.0},
     "keep": {"learning_rate": 1.0},
+    "watch_gradients": {"schedule": {"kind": "exponential", "factor": 100.0}},
 }
 
 
@@ -79,17 +82,20 @@ def test_every_field_changes_something(field, make_net, data, tmp_path) -> None:
         folder = tmp_path / str(len(outcomes))
         batches = ArrayBatches(*data, batch_size=4)
         validation = ArrayBatches(data[0].flip(0) * 0.9, data[1].flip(0))
-        result = fit(
-            net,
-            batches,
-            loss="mse",
-            config=FitConfig(**settings),
-            validation=validation,
-            step=_note_checkpoints(folder),
-            checkpoint=folder,
-        )
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            result = fit(
+                net,
+                batches,
+                loss="mse",
+                config=FitConfig(**settings),
+                validation=validation,
+                step=_note_checkpoints(folder),
+                checkpoint=folder,
+            )
         seen = (folder / "seen").read_text() if (folder / "seen").exists() else ""
-        outcomes.append((weights(net).tolist(), losses(result), result.stop_reason, seen))
+        said = (result.stop_reason, seen, [str(each.message) for each in heard])
+        outcomes.append((weights(net).tolist(), losses(result), said))
     assert outcomes[0] != outcomes[1]
 
 

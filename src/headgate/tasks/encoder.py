@@ -79,6 +79,17 @@ class Encoder:
         """How many values in network units the lags look back."""
         return max(self.lags, default=0)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the columns of the inputs (T, I) are called; f(t + 1) by what it holds."""
+        names = ["value", *["seen"] * self.flags]
+        for what in ("sin", "cos"):
+            names += [f"season {what} {k + 1}" for k in range(self.harmonics)]
+        for place in self.calendar:
+            names += [f"{place} {what} {k}" for what in ("sin", "cos") for k in (1, 2)]
+        names += [*self.known, *(f"lag {lag}" for lag in self.lags), *self.past, *self.numbers]
+        return (*names, *(f"{name} = {c}" for name, cs in self.categories.items() for c in cs))
+
     def encode(
         self, series: Series, preprocessing: Preprocessing, more: int, known: int | None = None
     ) -> Encoded:

@@ -191,11 +191,11 @@ class Forecaster(Judged, BaseEstimator):
         """
         check_is_fitted(self, "networks_")
         panel = as_panel(data)
-        lag = self.preprocessing_.lag
+        needed = self.preprocessing_.lag + max(1, self.encoder_.memory)
         shortest = min(map(len, panel))
-        if shortest <= lag:
+        if shortest < needed:
             raise ValueError(
-                f"warm_up: expected more than {lag} values, which the differences need; got "
+                f"warm_up: expected at least {needed} values, which differences and lags need; got "
                 f"{shortest}"
             )
         return self._reader.read(panel.series, [self._preprocessing(s) for s in panel], record)

@@ -6,6 +6,7 @@ from .batches import ArrayBatches, Batch, Batches
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import FitConfig
 from .fit import FitResult, fit
+from .gradients import GradientWarning
 from .losses import make_loss
 from .stopping import EpochRecord
 from .update import NonFiniteLossError
@@ -19,6 +20,7 @@ __all__ = [
     "EpochRecord",
     "FitConfig",
     "FitResult",
+    "GradientWarning",
     "NonFiniteLossError",
     "fit",
     "load_checkpoint",

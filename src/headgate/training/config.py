@@ -175,6 +175,8 @@ class FitConfig(Settings):
     """Epochs from one validation to the next."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Epochs from one checkpoint to the next; the last epoch always writes one."""
+    watch_gradients: bool = False
+    """Warn when the gradient of the recurrent weights vanishes or explodes, with what to try."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Fixes the order of batches and all random numbers of the fit, not the initial weights."""
 
@@ -214,4 +216,5 @@ class FitConfig(Settings):
         limits = {"max_seconds", "patience", "min_delta", "loss_threshold", "tolerance"}
         if self.schedule.kind not in ("cosine", "polynomial"):
             limits.add("epochs")
-        return self.model_dump(mode="json", exclude=limits | {"checkpoint_every"})
+        beside = {"checkpoint_every", "watch_gradients"}
+        return self.model_dump(mode="json", exclude=limits | beside)

@@ -76,6 +76,9 @@ def fit(
     start every epoch anew, and are put back afterwards); initial weights are the caller's. The
     first Ctrl-C ends training after the batch, the second at once.
 
+    With `watch_gradients` it warns (GradientWarning), once of each, where the gradient of the
+    recurrent weights vanishes or explodes.
+
     Under `torchrun` each process takes its share of every batch's rows, and the first one writes.
 
     Args:

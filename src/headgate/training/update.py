@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .batches import Batch, map_tensors
 from .config import FitConfig
 from .distributed import World
+from .gradients import GradientWatch
 from .losses import Loss
 from .optimizers import Factors, Penalty, clip_gradients, make_optimizer
 
@@ -79,6 +80,9 @@ class Updater:
         self.optimizer = make_optimizer(self.parameters, config)
         self.factors = Factors(model, config.learning_rate_factors, "learning_rate_factors")
         self.penalty = Penalty(model, self.parameters, config)
+        self.watch = None
+        if config.watch_gradients and world.first:
+            self.watch = GradientWatch(model, self.parameters)
         self.forward = world.wrap(_Forward(model, step))
 
     def mine(self, batch: Batch) -> Batch:
@@ -163,6 +167,8 @@ class Updater:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        if self.watch is not None and where:
+            self.watch.look(where)
         norm = clip_gradients(self.parameters, self.config)
         if where and not math.isfinite(norm):
             self._complain("gradient's norm", norm, where)
