@@ -50,6 +50,7 @@ PUBLIC = {
     "exp",
     "hard_sigmoid",
     "identity",
+    "inspect",
     "layer_norm",
     "log",
     "log_sigmoid",

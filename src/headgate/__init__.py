@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headgate import cells
     from headgate.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Record, Recurrent, RNNCell
     from headgate.tasks import Forecaster
+    from headgate.tasks.inspect import inspect
 
 __version__ = "0.1.0.dev0"
 
@@ -37,6 +38,7 @@ _NEED_TORCH = {
     **dict.fromkeys(("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"), "headgate.nn"),
     **dict.fromkeys(("Recurrent", "Record"), "headgate.nn"),
     "Forecaster": "headgate.tasks",
+    "inspect": "headgate.tasks.inspect",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "exp",
     "hard_sigmoid",
     "identity",
+    "inspect",
     "layer_norm",
     "log",
     "log_sigmoid",

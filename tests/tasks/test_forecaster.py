@@ -215,7 +215,7 @@ def test_wrong_calls_are_told() -> None:
     forecaster = quick().fit(wave())
     with pytest.raises(ValueError, match=r"a horizon of 7 is more than the 6 steps .* fit with"):
         forecaster.predict(7)
-    with pytest.raises(ValueError, match="warm_up: expected more than 12 values"):
+    with pytest.raises(ValueError, match="warm_up: expected at least 13 values"):
         forecaster.warm_up(wave(12))
     with pytest.raises(ValueError, match="advance: expected finite values"):
         forecaster.advance(forecaster.warm_up(wave()), [np.nan])

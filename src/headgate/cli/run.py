@@ -28,6 +28,7 @@ VERBS = {
     "fit": ("app", "Fit a model of one task and write its folder."),
     "predict": ("predict", "Forecast with a model folder."),
     "evaluate": ("evaluate", "Judge a model folder on later data, beside naive forecasts."),
+    "inspect": ("inspect", "Look inside a model: every gate, state and error term."),
     "info": ("info", "Versions, threads, the compiled part, and the engine that would run."),
 }
 for verb, (function, text) in VERBS.items():  # imported when it is used: each takes its time

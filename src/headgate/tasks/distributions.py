@@ -195,7 +195,6 @@ class Quantiles(Output):
         weights[-1] += (1 - self.levels[-1]) / 2
         return self._sorted(raw) @ raw.new_tensor(weights) * _scale(scale, raw)
 
-    @torch.no_grad()
     def quantiles(
         self, raw: Tensor, levels: Sequence[float], scale: Tensor | float = 1.0
     ) -> Tensor:
