@@ -160,6 +160,7 @@ def _against_loops(options: Options, what: str, compiled: bool) -> Rows:
                 {what: training(module, shape, run)},
                 options.seconds,
                 at_least(small if shape[3] <= 64 else large),
+                apart=compiled,  # what torch.compile makes has a thread pool of its own
             )
 
 

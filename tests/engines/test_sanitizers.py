@@ -18,7 +18,12 @@ import pytest
 from headgate import native
 
 ROOT = Path(__file__).parents[2]
-FILES = ("engines/test_cpu.py", "engines/test_cpu_calls.py", "nn/test_repeated.py", "nn/test_stream.py")
+FILES = (
+    "engines/test_cpu.py",
+    "engines/test_cpu_calls.py",
+    "nn/test_repeated.py",
+    "nn/test_stream.py",
+)
 SETS = [entry[0] for entry in native.extension.instruction_sets()] if native.extension else []
 
 INSTEAD = """
