@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.forecast import cases
+from benchmarks.forecast import cases, gather
 from benchmarks.forecast.__main__ import main
 
 
@@ -20,6 +21,11 @@ def test_held_out_months_are_forecast_beside_the_naive_rows(
     assert len(mape["ours"]) == 2
     assert mape["others"]["seasonal naive"] == pytest.approx(15.52, abs=0.01)
     assert "seasonal naive" in capsys.readouterr().out
+    run = json.loads((tmp_path / "found.json").read_text())
+    gathered = gather.page([run])
+    assert f"| air_passengers, last 24 months | mape | {np.mean(mape['ours']):.4g} ± " in gathered
+    assert gathered.count("`hidden_size=2`") == 1  # of two rows with the same settings
+    assert run["date"] in gathered
 
 
 def test_rolling_forecasts_are_judged_by_their_last_month(monkeypatch: pytest.MonkeyPatch) -> None:
