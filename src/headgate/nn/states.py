@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from headgate.nn.blocks import suffix
@@ -91,14 +90,3 @@ def initial_name(state: str, layer: int, direction: int) -> str:
 def learnable(state: State) -> bool:
     """Whether a state's initial value can be learned: an infinite one has no gradient."""
     return math.isfinite(state.initial)
-
-
-def join(finals: Inner, batch: Batch) -> States:
-    """The final states as a user gets them."""
-    joined: list[Tensor | tuple[Tensor, ...]] = []
-    for parts in zip(*finals, strict=True):
-        if len({part.shape for part in parts}) > 1:
-            joined.append(tuple(batch.state(part) for part in parts))
-        else:
-            joined.append(batch.state(torch.stack(parts)))
-    return tuple(joined)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from headgate.engines.stepping import Layer, States, Stepper, stepper
-from headgate.nn import states
 from headgate.nn.layout import Batch
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Stream:
         on from elsewhere: from an earlier ``state``, or from ``tensor.numpy()`` of what the module
         returned for the past.
         """
-        joined = states.join(self._stepper.read(), self._batch())
+        joined = self._module._joined(self._stepper.read(), self._batch())
         return tuple(
             tuple(_array(part) for part in value) if isinstance(value, tuple) else _array(value)
             for value in joined
