@@ -358,7 +358,7 @@ NB_MODULE(_native, module) {
   module.def(
       "fingerprint",
       [](std::size_t data, std::size_t bytes) {
-        return headgate::fingerprint(reinterpret_cast<const void *>(data), bytes);
+        return headgate::fingerprint(reinterpret_cast<const void *>(data), bytes, 1);
       },
       "A number that changes when the memory changes.");
   module.def("instruction_sets", &instruction_sets,

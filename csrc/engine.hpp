@@ -158,7 +158,7 @@ std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, b
                                    int threads);
 
 // A number that changes when any bit of the memory changes (with probability 1 - 2^-64).
-std::uint64_t fingerprint(const void *data, std::size_t bytes);
+std::uint64_t fingerprint(const void *data, std::size_t bytes, int threads);
 
 // Bytes of the slots of one thread, and of its tables about slots and phases.
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size);

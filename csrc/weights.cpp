@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 #include <unordered_map>
+#include <vector>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -19,6 +20,7 @@ namespace headgate {
 
 namespace {
 
+constexpr std::size_t kMarkedAlone = std::size_t(1) << 18; // bytes of a block that one thread marks
 constexpr std::size_t kKeptBytes = std::size_t(256) << 20; // more than this goes, oldest first
 
 struct Entry {
@@ -115,12 +117,31 @@ std::shared_ptr<const void> make(const Packing &p, const void *matrix, bool is_d
   return {memory, [](const void *kept) { std::free(const_cast<void *>(kept)); }};
 }
 
+std::uint64_t fingerprint_of(const char *p, std::size_t bytes) {
+  std::uint64_t lanes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  std::size_t at = 0;
+  for (; at + 64 <= bytes; at += 64) {
+    for (std::size_t k = 0; k < 8; ++k) {
+      std::uint64_t word;
+      std::memcpy(&word, p + at + 8 * k, 8);
+      lanes[k] = (lanes[k] ^ word) * 0x9E3779B97F4A7C15u;
+      lanes[k] ^= lanes[k] >> 29;
+    }
+  }
+  std::uint64_t hash = bytes;
+  for (; at < bytes; ++at)
+    hash = (hash ^ static_cast<unsigned char>(p[at])) * 0x100000001B3u;
+  for (std::uint64_t lane : lanes)
+    hash = (hash ^ lane ^ (lane >> 31)) * 0xBF58476D1CE4E5B9u;
+  return hash ^ (hash >> 32);
+}
+
 } // namespace
 
 std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, bool is_double,
                                    int threads) {
   const std::size_t bytes = static_cast<std::size_t>(packing.elements) * (is_double ? 8 : 4);
-  const std::uint64_t mark = fingerprint(matrix, bytes);
+  const std::uint64_t mark = fingerprint(matrix, bytes, threads);
   std::string key = key_of(packing, matrix, is_double);
   {
     const std::lock_guard<std::mutex> lock(guard);
@@ -143,24 +164,20 @@ std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, b
   return data;
 }
 
-std::uint64_t fingerprint(const void *data, std::size_t bytes) {
+std::uint64_t fingerprint(const void *data, std::size_t bytes, int threads) {
   const char *p = static_cast<const char *>(data);
-  std::uint64_t lanes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-  std::size_t at = 0;
-  for (; at + 64 <= bytes; at += 64) {
-    for (std::size_t k = 0; k < 8; ++k) {
-      std::uint64_t word;
-      std::memcpy(&word, p + at + 8 * k, 8);
-      lanes[k] = (lanes[k] ^ word) * 0x9E3779B97F4A7C15u;
-      lanes[k] ^= lanes[k] >> 29;
-    }
+  if (bytes <= kMarkedAlone)
+    return fingerprint_of(p, bytes);
+  const auto blocks = static_cast<std::int64_t>((bytes + kMarkedAlone - 1) / kMarkedAlone);
+  std::vector<std::uint64_t> marks(static_cast<std::size_t>(blocks));
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+#endif
+  for (std::int64_t k = 0; k < blocks; ++k) {
+    const std::size_t at = static_cast<std::size_t>(k) * kMarkedAlone;
+    marks[static_cast<std::size_t>(k)] = fingerprint_of(p + at, std::min(kMarkedAlone, bytes - at));
   }
-  std::uint64_t hash = bytes;
-  for (; at < bytes; ++at)
-    hash = (hash ^ static_cast<unsigned char>(p[at])) * 0x100000001B3u;
-  for (std::uint64_t lane : lanes)
-    hash = (hash ^ lane ^ (lane >> 31)) * 0xBF58476D1CE4E5B9u;
-  return hash ^ (hash >> 32);
+  return fingerprint_of(reinterpret_cast<const char *>(marks.data()), marks.size() * 8);
 }
 
 } // namespace headgate
