@@ -62,7 +62,7 @@ using Product =
 using Mask = std::tuple<std::uint16_t, std::uint16_t, bool, double, double, double>;
 using Instruction = std::tuple<int, std::uint16_t, std::uint16_t, std::uint16_t, std::uint16_t,
                                double, double, bool>;
-using Phase = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, std::vector<Product>,
+using Phase = std::tuple<std::uint32_t, std::vector<Product>,
                          std::vector<Mask>, std::vector<Access>, std::vector<Instruction>,
                          std::vector<Access>, std::vector<Access>>;
 
@@ -85,12 +85,10 @@ headgate::ProductData product(const Product &given) {
 
 std::vector<headgate::PhaseData> phases(const std::vector<Phase> &list) {
   std::vector<headgate::PhaseData> out;
-  for (const auto &[width, vectors, rows, products, masks, loads, instructions, stores, sums] :
+  for (const auto &[width, products, masks, loads, instructions, stores, sums] :
        list) {
     headgate::PhaseData phase;
     phase.width = width;
-    phase.vectors = vectors;
-    phase.tile_rows = rows;
     for (const Product &given : products)
       phase.products.push_back(product(given));
     for (const auto &[slot, number, stepped, rate, hit, miss] : masks)

@@ -471,7 +471,7 @@ void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &vie
       for (const Segment &segment : product.segments)
         weight += segment.depth * static_cast<std::uint32_t>(product.slots.size());
     }
-    views.push_back({p.width, p.vectors, p.tile_rows, weight, span(list), span(p.masks),
+    views.push_back({p.width, weight, span(list), span(p.masks),
                      span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
     elements_ += std::int64_t(weight) * p.width;
     work_ += std::int64_t(weight) * p.width;

@@ -23,7 +23,7 @@ struct ProductData {
 };
 
 struct PhaseData {
-  std::uint32_t width = 0, vectors = 1, tile_rows = 1;
+  std::uint32_t width = 0;
   std::vector<ProductData> products;
   std::vector<Mask> masks;
   std::vector<Access> loads, stores, sums;

@@ -100,9 +100,7 @@ struct Product {
 };
 
 struct Phase {
-  std::uint32_t width;   // units
-  std::uint32_t vectors; // vectors of units in a panel
-  std::uint32_t tile_rows;
+  std::uint32_t width;  // units
   std::uint32_t weight; // numbers of packed weights for each unit
   Span<Product> products;
   Span<Mask> masks;

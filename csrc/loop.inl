@@ -161,7 +161,7 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
 constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
 constexpr std::int64_t kRowsTogether = 8;
 
-// A block of a phase: some rows, some panels of units. In a slot it is (row, panel, unit), compact.
+// A block of a phase: some rows, some panels, which are vectors of units. In a slot it is (row, panel, unit), compact.
 struct Block {
   std::int64_t at;          // its first row: position + start
   std::int64_t panel, unit; // its first
@@ -174,7 +174,7 @@ struct Block {
 // How the rows and panels of a phase are cut into blocks, for a number of rows.
 struct Cut {
   std::int64_t count;
-  std::int64_t unit_block, from, to; // units of a panel; this thread's panels
+  std::int64_t from, to; // this thread's panels
   std::int64_t row_blocks, panel_blocks;
 };
 
@@ -320,8 +320,8 @@ template <class T> struct Loop {
       b.panel = cut.from + share(cut.to - cut.from, p, cut.panel_blocks);
       b.panels =
           static_cast<int>(cut.from + share(cut.to - cut.from, p + 1, cut.panel_blocks) - b.panel);
-      b.unit = b.panel * cut.unit_block;
-      b.units = b.panels * cut.unit_block;
+      b.unit = b.panel * L;
+      b.units = std::int64_t(b.panels) * L;
       b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
       for (std::int64_t r = 0; r < cut.row_blocks; ++r) {
         b.at = first + share(count, r, cut.row_blocks);
@@ -342,17 +342,16 @@ template <class T> struct Loop {
   Cut cut_for(const Phase &phase, std::int64_t count) const {
     Cut c{};
     c.count = count;
-    c.unit_block = std::int64_t(phase.vectors) * L;
-    const std::int64_t all = (phase.width + c.unit_block - 1) / c.unit_block;
+    const std::int64_t all = (phase.width + L - 1) / L;
     c.from = all * me.part / me.parts;
     c.to = all * (me.part + 1) / me.parts;
     const std::int64_t mine = c.to - c.from;
     if (mine == 0)
       return c;
-    const std::int64_t room = me.plan->slot_size / c.unit_block; // rows × panels of a block
+    const std::int64_t room = me.plan->slot_size / L; // rows × panels of a block
     // Whole rows where they leave room for a tile of them and the weights stay near: values may
     // then remain where they lie.
-    const std::int64_t weights = std::int64_t(phase.weight) * mine * c.unit_block;
+    const std::int64_t weights = std::int64_t(phase.weight) * mine * L;
     const bool whole =
         mine * (phase.products.size ? 4 : 1) <= room && weights * std::int64_t(sizeof(T)) <= kNear;
     std::int64_t rows = whole ? room / mine : room;
@@ -379,7 +378,7 @@ template <class T> struct Loop {
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
       in_place(phase.stores.data[k], b, true);
     for (std::uint32_t k = 0; k < phase.products.size; ++k)
-      product(phase, phase.products.data[k], b);
+      product(phase.products.data[k], b);
     for (std::uint32_t k = 0; k < phase.masks.size; ++k)
       mask(phase.masks.data[k], b);
     const int n = b.rows * static_cast<int>(b.units / L);
@@ -394,7 +393,7 @@ template <class T> struct Loop {
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
       write(phase.stores.data[k], b);
     for (std::uint32_t k = 0; k < phase.sums.size; ++k)
-      sum(phase, phase.sums.data[k], b);
+      sum(phase.sums.data[k], b);
   }
 
   static void expand(const T *from, T *to, const Block &b) {
@@ -417,84 +416,70 @@ template <class T> struct Loop {
     return fits;
   }
 
-  void product(const Phase &phase, const Product &p, const Block &b) {
-    static const T zeros[kMaxVectors * L] = {};
-    const int vectors = static_cast<int>(phase.vectors), blocks = static_cast<int>(p.slots.size);
-    const std::int64_t unit_block = std::int64_t(vectors) * L;
-    const T *from[kMaxVectors];
-    std::int64_t apart[kMaxVectors], panel[kMaxVectors];
-    const int total = blocks * vectors;
-    for (int done = 0; done < total; done += kMaxVectors) {
-      const int here = total - done < kMaxVectors ? total - done : kMaxVectors;
-      T *out[kMaxVectors];
-      for (int v = 0; v < here; ++v) {
-        const int k = (done + v) / vectors;
-        const std::int64_t unit = (done + v) % vectors * L;
-        out[v] = where[p.slots.data[k]] + unit;
-        begin(p.starts.data[k], b, out[v], unit, zeros, from[v], apart[v], panel[v]);
-      }
+  void product(const Product &p, const Block &b) {
+    static const T zeros[L] = {};
+    const int blocks = static_cast<int>(p.slots.size);
+    for (int done = 0; done < blocks; done += kMaxVectors) {
+      const int here = blocks - done < kMaxVectors ? blocks - done : kMaxVectors;
+      Sums of[kMaxVectors];
+      for (int v = 0; v < here; ++v)
+        of[v] = begin(p.starts.data[done + v], b, where[p.slots.data[done + v]], zeros);
       Tile<T> tile;
       tile.out_stride = b.units;
       tile.segments = static_cast<int>(p.segments.size);
       for (int s = 0; s < tile.segments; ++s) {
         tile.parts[s].depth = p.segments.data[s].depth;
-        tile.parts[s].stride = std::int64_t(total) * L;
-        tile.parts[s].panel = std::int64_t(total) * L * tile.parts[s].depth;
+        tile.parts[s].stride = std::int64_t(blocks) * L;
+        tile.parts[s].panel = tile.parts[s].stride * tile.parts[s].depth;
       }
-      const int tiles =
-          (b.rows + static_cast<int>(phase.tile_rows) - 1) / static_cast<int>(phase.tile_rows);
+      const int most = (b.rows == 1 ? kWidest : kMaxVectors) / here;
+      const int groups = (b.panels + most - 1) / most; // of panels
+      const int tall = tile_rows((b.panels + groups - 1) / groups * here);
+      const int tiles = (b.rows + tall - 1) / tall;
       for (int t = 0; t < tiles; ++t) {
         const int r0 = static_cast<int>(share(b.rows, t, tiles));
         const int rows = static_cast<int>(share(b.rows, t + 1, tiles)) - r0;
         for (int s = 0; s < tile.segments; ++s)
           operands(p.segments.data[s], b, r0, rows, tile.parts[s].rows);
-        for (int g = 0; g < b.panels;) {
-          const int most = together(here), many = rows == 1 && b.panels - g >= most ? most : 1;
+        for (int group = 0; group < groups; ++group) {
+          const int g0 = static_cast<int>(share(b.panels, group, groups));
+          const int panels = static_cast<int>(share(b.panels, group + 1, groups)) - g0;
           for (int s = 0; s < tile.segments; ++s) {
             tile.parts[s].weights = static_cast<const T *>(me.weights[p.segments.data[s].weight]) +
-                                    done * L + (b.panel + g) * tile.parts[s].panel;
+                                    done * L + (b.panel + g0) * tile.parts[s].panel;
           }
-          for (int q = 0; q < many; ++q) {
+          for (int g = 0; g < panels; ++g) {
             for (int v = 0; v < here; ++v) {
-              const int w = q * here + v;
-              tile.out[w] = out[v] + r0 * b.units + (g + q) * unit_block;
-              tile.start[w] = from[v] + r0 * apart[v] + (g + q) * panel[v];
-              tile.start_stride[w] = apart[v];
+              const int w = g * here + v;
+              tile.out[w] = of[v].out + r0 * b.units + (g0 + g) * L;
+              tile.start[w] = of[v].from + r0 * of[v].apart + (g0 + g) * of[v].panel;
+              tile.start_stride[w] = of[v].apart;
             }
           }
-          if (many > 1)
-            multiply_together<T>(here)(tile);
-          else
-            multiply_for<T>(rows, here)(tile);
-          g += many;
+          multiply_for<T>(rows, here, panels)(tile);
         }
       }
     }
   }
 
-  // Where the sums of a slot begin: strides from row to row and from panel to panel.
-  void begin(std::int32_t start_of, const Block &b, T *out, std::int64_t unit, const T *zeros,
-             const T *&from, std::int64_t &apart, std::int64_t &panel) const {
-    const std::int64_t unit_block = b.units / b.panels;
-    if (start_of == kFromZero) {
-      from = zeros;
-      apart = panel = 0;
-      return;
-    }
-    from = out;
-    apart = b.units;
-    panel = unit_block;
+  // Where the sums of a slot go, and where they begin: from row to row and from panel to panel.
+  struct Sums {
+    T *out;
+    const T *from;
+    std::int64_t apart, panel;
+  };
+
+  Sums begin(std::int32_t start_of, const Block &b, T *out, const T *zeros) const {
+    if (start_of == kFromZero)
+      return {out, zeros, 0, 0};
     if (start_of == kFromSlot)
-      return;
-    const auto tensor = static_cast<std::uint16_t>(start_of);
-    const Place &place = me.places[tensor];
+      return {out, out, b.units, L};
+    const Place &place = me.places[static_cast<std::uint16_t>(start_of)];
     const Walk w = walk(place, b, false);
-    if (b.valid == b.units && place.width != 1 && w.even) {
-      from = w.first + b.unit + unit;
-      apart = w.apart;
-    } else if (unit == 0) { // once for all vectors of the slot
-      copy_in(place, b, out);
-    }
+    if (b.valid == b.units && place.width != 1 && w.even)
+      return {out, w.first + b.unit, w.apart, L};
+    copy_in(place, b, out);
+    return {out, out, b.units, L};
   }
 
   void operands(const Segment &segment, const Block &b, int first, int rows,
@@ -594,21 +579,16 @@ template <class T> struct Loop {
   }
 
   // Each panel's sum by itself, so that no bit depends on how units are shared among threads.
-  void sum(const Phase &phase, const Access &access, const Block &b) const {
+  void sum(const Access &access, const Block &b) const {
     const Place &place = me.places[access.tensor];
     const Walk w = walk(place, b, true);
-    const std::int64_t unit_block = std::int64_t(phase.vectors) * L;
     T *from = where[access.slot];
     for (int r = 0; r < b.rows; ++r, from += b.units) {
       T *to = row_of(w, place, b, r, true) + b.panel;
       for (std::int64_t i = b.valid; i < b.units; ++i)
         from[i] = T(0);
-      for (int g = 0; g < b.panels; ++g) {
-        Vec<T> sums = load(from + g * unit_block);
-        for (std::uint32_t v = 1; v < phase.vectors; ++v)
-          sums += load(from + g * unit_block + v * L);
-        to[g] = total<T>(sums);
-      }
+      for (int g = 0; g < b.panels; ++g)
+        to[g] = total<T>(load(from + g * L));
     }
   }
 };

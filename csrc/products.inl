@@ -229,7 +229,7 @@ template <class T> void through(const ThroughJob &job, int part, int parts) {
   FlushDenormals guard;
   constexpr int L = kLanes<T>;
   static const T zeros[kMaxVectors * L] = {};
-  const int vectors = static_cast<int>(job.vectors), most = vectors == kMaxVectors ? 6 : 8;
+  const int vectors = static_cast<int>(job.vectors), most = tile_rows(vectors);
   const std::int64_t block = std::int64_t(vectors) * L;
   std::int64_t depth = 1;
   for (std::uint32_t s = 0; s < job.segments.size; ++s)
@@ -262,7 +262,7 @@ template <class T> void through(const ThroughJob &job, int part, int parts) {
           tile.start[v] = zeros;
           tile.start_stride[v] = 0;
         }
-        multiply_for<T>(rows, vectors)(tile);
+        multiply_for<T>(rows, vectors, 1)(tile);
         for (int r = 0; r < rows; ++r) {
           T *c = const_cast<T *>(row_at<T>(job.c, at + r)) + i;
           const T *sum = sums + r * block;

@@ -3,9 +3,10 @@
 
 constexpr int kMaxVectors = kBytes == 64 ? 4 : 2;
 constexpr int kMaxRows = 8;
-constexpr int kWidest = 8; // vectors of several panels that a single row takes at once
+constexpr int kWidest = 8; // vectors of a single row: fewer sums would wait for each other
 
-constexpr int together(int vectors) { return kWidest / vectors; } // panels
+// Rows that fill the registers together with so many vectors.
+constexpr int tile_rows(int vectors) { return vectors < kMaxVectors ? 8 : 6; }
 
 // out[v][r] = start[v][r] + Σ over segments Σ_k rows[r][k] * weights[k][v], in that order.
 template <class T> struct Tile {
@@ -69,28 +70,29 @@ template <class T, int R, int V, int G> void multiply(const Tile<T> &tile) {
 
 template <class T> using Multiply = void (*)(const Tile<T> &);
 
-template <class T, int V>
-constexpr Multiply<T> kMultiply[kMaxRows] = {
-    multiply<T, 1, V, 1>, multiply<T, 2, V, 1>, multiply<T, 3, V, 1>, multiply<T, 4, V, 1>,
-    multiply<T, 5, V, 1>, multiply<T, 6, V, 1>, multiply<T, 7, V, 1>, multiply<T, 8, V, 1>};
-
-template <class T> HEADGATE_INLINE Multiply<T> multiply_for(int rows, int vectors) {
-  if constexpr (kMaxVectors == 4) {
-    if (vectors == 4)
-      return kMultiply<T, 4>[rows - 1];
-    if (vectors == 3)
-      return kMultiply<T, 3>[rows - 1];
-  }
-  return vectors == 2 ? kMultiply<T, 2>[rows - 1] : kMultiply<T, 1>[rows - 1];
+template <class T, int R, int V, int G> constexpr Multiply<T> multiply_if_it_fits() {
+  if constexpr (V * G <= (R == 1 ? kWidest : kMaxVectors) && (R == 1 || R <= tile_rows(V * G)))
+    return multiply<T, R, V, G>;
+  else
+    return nullptr;
 }
 
-// One row, several panels: sums of one panel alone would wait for each other.
-template <class T> HEADGATE_INLINE Multiply<T> multiply_together(int vectors) {
-  if constexpr (kMaxVectors == 4) {
-    if (vectors == 4)
-      return multiply<T, 1, 4, together(4)>;
-    if (vectors == 3)
-      return multiply<T, 1, 3, together(3)>;
-  }
-  return vectors == 2 ? multiply<T, 1, 2, together(2)> : multiply<T, 1, 1, together(1)>;
+template <class T, int V, int G>
+constexpr Multiply<T> kMultiply[kMaxRows] = {
+    multiply_if_it_fits<T, 1, V, G>(), multiply_if_it_fits<T, 2, V, G>(),
+    multiply_if_it_fits<T, 3, V, G>(), multiply_if_it_fits<T, 4, V, G>(),
+    multiply_if_it_fits<T, 5, V, G>(), multiply_if_it_fits<T, 6, V, G>(),
+    multiply_if_it_fits<T, 7, V, G>(), multiply_if_it_fits<T, 8, V, G>()};
+
+template <class T, int V>
+constexpr const Multiply<T> *kPanels[kWidest] = {
+    kMultiply<T, V, 1>, kMultiply<T, V, 2>, kMultiply<T, V, 3>, kMultiply<T, V, 4>,
+    kMultiply<T, V, 5>, kMultiply<T, V, 6>, kMultiply<T, V, 7>, kMultiply<T, V, 8>};
+
+// For so many rows, vectors of a panel and panels; vectors × panels are at most kMaxVectors, or
+// kWidest for a single row.
+template <class T> HEADGATE_INLINE Multiply<T> multiply_for(int rows, int vectors, int panels) {
+  constexpr const Multiply<T> *const *widths[] = {kPanels<T, 1>, kPanels<T, 2>, kPanels<T, 3>,
+                                                  kPanels<T, 4>};
+  return widths[vectors - 1][panels - 1][rows - 1];
 }

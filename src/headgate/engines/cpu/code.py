@@ -48,8 +48,6 @@ class Code:
     """One pass in virtual slots, each written once (a product adds to its slot)."""
 
     width: int
-    vectors: int
-    rows: int
     products: list[Product] = field(default_factory=list)
     masks: list[tuple[int, int, bool, float, float, float]] = field(default_factory=list)
     loads: list[tuple[int, int]] = field(default_factory=list)
@@ -160,8 +158,6 @@ class Code:
                 taken.add(slot)
         return (
             self.width,
-            self.vectors,
-            self.rows,
             [(p.segments, [where(s) for s in p.slots], p.starts) for p in self.products],
             [(where(s), *rest) for s, *rest in self.masks],
             [(where(s), t, s not in {*stored, *tensors}, s in tensors) for s, t in self.loads],

@@ -32,9 +32,6 @@ class Machine:
     lanes: int
     max_vectors: int
 
-    def tile_rows(self, vectors: int) -> int:
-        return 6 if vectors >= self.max_vectors else 8
-
 
 @dataclass
 class Pass:

@@ -31,13 +31,7 @@ class PassCompiler:
         self.source = compiler.source
         self.made = compiler.passes[number]
         self.size = self.source.sizes[self.made.width]
-        machine = compiler.machine
-        blocks = max((len(g.nodes) for g in self.made.groups), default=0)
-        # panels of few units are shared out evenly among threads
-        spare = 2 if blocks == 1 else machine.max_vectors // blocks if blocks else 1
-        vectors = max(1, min(spare, math.ceil(self.size / machine.lanes)))
-        rows = machine.tile_rows(min(machine.max_vectors, max(1, blocks) * vectors))
-        self.code = Code(self.size, vectors, rows)
+        self.code = Code(self.size)
         self.slot: dict[int, Slot] = {}
         self.start: dict[int, int] = {}
         self.rest: dict[int, tuple[int, list[int]]] = {}
@@ -59,8 +53,7 @@ class PassCompiler:
                 total = self._emit("add", [total, other])
             if len(args) == 1:  # its lanes past the width are cleared
                 total = self._emit("copy", [total])
-            block = self.code.vectors * self.all.machine.lanes
-            panels = math.ceil(self.size / block)
+            panels = math.ceil(self.size / self.all.machine.lanes)
             self.code.sums.append((total, self.all.tensor(("sum", index), 1, panels)))
         for index, name in self.made.stores:
             width = 1 if self.source.widths[index] == SCALAR else self.size
@@ -146,14 +139,13 @@ class PassCompiler:
             slots.append(slot)
             starts.append(self.start.get(slot, FROM_ZERO))
             self.start[slot] = FROM_SLOT
-        unit_block = self.code.vectors * self.all.machine.lanes
         if group.transpose:
             uses = [((b,), o) for b, o in zip(group.blocks, group.operands, strict=True)]
         else:
             uses = [(group.blocks, group.operands[0])]
         for blocks, operand in uses:
             depth = self.source.sizes[self.source.widths[operand]]
-            packing = Packing(group.family, group.part, blocks, group.transpose, unit_block)
+            packing = Packing(group.family, group.part, blocks, group.transpose, self.all.machine.lanes)
             segment = (
                 self.all.tensor(self._memory(operand), depth),
                 self.all.weight(packing),
