@@ -4,6 +4,7 @@ namespace headgate::HEADGATE_ISA {
 
 constexpr std::int64_t kDepthBlock = 128; // rows of a and b that are taken together
 constexpr int kOuterRows = 6;             // of c's tile
+constexpr int kTilesTogether = 8;         // that are packed in one pass over the rows
 constexpr std::int64_t kBeyond = 64;      // room for what is written past packed tiles
 template <class T> constexpr std::int64_t kOuterUnits = std::int64_t(kMaxVectors) * kLanes<T>;
 
@@ -11,15 +12,17 @@ template <class T> HEADGATE_INLINE const T *row_at(const Rows &m, std::int64_t k
   return static_cast<const T *>(m.base) + (m.at == nullptr ? k : m.at[k]) * m.stride;
 }
 
-// c[r][v] += a[k][r] * b[k][v] over k: a (depth, 6), b (depth, V), c (6, V), all compact.
-template <class T, int V> void outer_tile(const T *a, const T *b, std::int64_t depth, T *c) {
+// to[r][v] = from[r][v] + Σ_k a[k][r] · b[k][v]: a (depth, 6) and b (depth, V) compact.
+template <class T, int V>
+void outer_tile(const T *a, const T *b, std::int64_t depth, const T *from, std::int64_t from_stride,
+                T *to, std::int64_t to_stride) {
   constexpr int L = kLanes<T>, R = kOuterRows;
   Vec<T> sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sum[r][v] = load(c + (r * V + v) * L);
+      sum[r][v] = load(from + r * from_stride + v * L);
   }
   for (std::int64_t k = 0; k < depth; ++k) {
     Vec<T> x[V];
@@ -39,11 +42,13 @@ template <class T, int V> void outer_tile(const T *a, const T *b, std::int64_t d
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      store(c + (r * V + v) * L, sum[r][v]);
+      store(to + r * to_stride + v * L, sum[r][v]);
   }
 }
 
-template <class T> using OuterTile = void (*)(const T *, const T *, std::int64_t, T *);
+template <class T>
+using OuterTile = void (*)(const T *, const T *, std::int64_t, const T *, std::int64_t, T *,
+                           std::int64_t);
 
 template <class T> HEADGATE_INLINE OuterTile<T> outer_for(std::int64_t vectors) {
   if constexpr (kMaxVectors == 4) {
@@ -96,41 +101,75 @@ template <class T> HEADGATE_INLINE T column(const OuterJob &job, std::int64_t k,
   return row_at<T>(at->rows, k)[j];
 }
 
+// Tiles from column j on, read eight columns at a time: two too many, which the next row writes
+// over.
+template <class T, int N>
+void pack_whole(const Rows &a, std::int64_t j, std::int64_t first, std::int64_t depth, T *out,
+                T *sums) {
+  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
+  Eight sum[N] = {};
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const T *row = row_at<T>(a, first + k) + j;
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      const Eight numbers = *reinterpret_cast<const Eight *>(row + n * kOuterRows);
+      *reinterpret_cast<Eight *>(out + (n * depth + k) * kOuterRows) = numbers;
+      sum[n] += numbers;
+    }
+  }
+  for (int n = 0; n < N; ++n) {
+    for (int r = 0; r < kOuterRows; ++r)
+      sums[n * kOuterRows + r] += sum[n][r];
+    for (int r = 0; n > 0 && r < 2; ++r) // the tile before has written over these
+      out[n * depth * kOuterRows + r] = row_at<T>(a, first)[j + n * kOuterRows + r];
+  }
+}
+
+// A tile that reaches over the end of a matrix, or past a's height.
+template <class T>
+void pack_edge(const OuterJob &job, std::int64_t t, std::int64_t first, std::int64_t depth, T *out,
+               T *sums) {
+  for (int r = 0; r < kOuterRows; ++r) {
+    const std::int64_t here = t * kOuterRows + r;
+    T sum{};
+    for (std::int64_t k = 0; k < depth; ++k) {
+      const T number = here < job.height ? column<T>(job, first + k, here) : T(0);
+      out[k * kOuterRows + r] = number;
+      sum += number;
+    }
+    sums[r] += sum;
+  }
+}
+
 // Columns of tiles t0 … t1 of rows first … last of a, as (tile, k, 6), zeros past its height.
 template <class T>
 void pack_tiles(const OuterJob &job, std::int64_t t0, std::int64_t t1, std::int64_t first,
                 std::int64_t last, T *out, T *sums) {
-  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
   const std::int64_t depth = last - first;
-  for (std::int64_t t = t0; t < t1; ++t, out += depth * kOuterRows, sums += kOuterRows) {
+  for (std::int64_t t = t0; t < t1;) {
     std::int64_t j = t * kOuterRows;
     const Columns *at = job.a.data;
     while (j >= at->width) {
       j -= at->width;
       ++at;
     }
-    if (j + 8 <= at->width) { // two numbers too many, which the next row or tile writes over
-      Eight sum{};
-      for (std::int64_t k = 0; k < depth; ++k) {
-        const Eight row = *reinterpret_cast<const Eight *>(row_at<T>(at->rows, first + k) + j);
-        *reinterpret_cast<Eight *>(out + k * kOuterRows) = row;
-        sum += row;
-      }
-      for (int r = 0; r < kOuterRows; ++r)
-        sums[r] += sum[r];
-      continue;
+    std::int64_t whole = (at->width - j - 8) / kOuterRows + 1; // tiles that end in this matrix
+    if (at->width - j < 8)
+      whole = 0;
+    else if (whole > t1 - t)
+      whole = t1 - t;
+    std::int64_t n = 1;
+    if (whole >= kTilesTogether) {
+      pack_whole<T, kTilesTogether>(at->rows, j, first, depth, out, sums);
+      n = kTilesTogether;
+    } else if (whole > 0) {
+      pack_whole<T, 1>(at->rows, j, first, depth, out, sums);
+    } else {
+      pack_edge<T>(job, t, first, depth, out, sums);
     }
-    T sum[kOuterRows] = {};
-    for (int r = 0; r < kOuterRows; ++r) {
-      const std::int64_t here = t * kOuterRows + r;
-      for (std::int64_t k = 0; k < depth; ++k) {
-        const T number = here < job.height ? column<T>(job, first + k, here) : T(0);
-        out[k * kOuterRows + r] = number;
-        sum[r] += number;
-      }
-    }
-    for (int r = 0; r < kOuterRows; ++r)
-      sums[r] += sum[r];
+    t += n;
+    out += n * depth * kOuterRows;
+    sums += n * kOuterRows;
   }
 }
 
@@ -160,25 +199,29 @@ template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
   *to = add ? *to + value : value;
 }
 
-// From tiles (j tile, i tile, row, unit) to where c lies.
+// Whether a tile's sums go straight to where c lies.
+inline bool straight(const OuterJob &job, const Outer &p, std::int64_t t, std::int64_t i,
+                     std::int64_t units) {
+  return !p.add && (t + 1) * kOuterRows <= job.height && i + units <= p.width;
+}
+
+// From tiles (j tile, i tile, row, unit) to where c lies, for those that did not go straight there.
 template <class T>
 void unpack(const OuterJob &job, const Outer &p, std::int64_t t0, std::int64_t t1, const T *tiles,
             std::int64_t between) {
   constexpr int L = kLanes<T>;
   const std::int64_t all = vectors_over(p.width, L);
-  for (std::int64_t t = t0; t < t1; ++t) {
-    for (int r = 0; r < kOuterRows && t * kOuterRows + r < job.height; ++r) {
-      const std::int64_t j = t * kOuterRows + r;
-      const T *tile = tiles + (t - t0) * between;
-      for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
-        const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
-        const std::int64_t i = v0 * L, units = vectors * L;
-        const std::int64_t valid = p.width - i < units ? p.width - i : units;
-        const T *from = tile + r * units;
-        T *c = static_cast<T *>(p.c);
+  for (std::int64_t t = t0; t < t1; ++t, tiles += between) {
+    for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
+      const std::int64_t units = (all - v0 < kMaxVectors ? all - v0 : kMaxVectors) * L;
+      const std::int64_t i = v0 * L, valid = p.width - i < units ? p.width - i : units;
+      if (straight(job, p, t, i, units))
+        continue;
+      for (int r = 0; r < kOuterRows && t * kOuterRows + r < job.height; ++r) {
+        const T *from = tiles + kOuterRows * i + r * units;
+        T *c = static_cast<T *>(p.c) + (t * kOuterRows + r) * p.c_stride + i;
         for (std::int64_t u = 0; u < valid; ++u)
-          put(c + j * p.c_stride + i + u, from[u], p.add);
-        tile += kOuterRows * units;
+          put(c + u, from[u], p.add);
       }
     }
   }
@@ -187,14 +230,16 @@ void unpack(const OuterJob &job, const Outer &p, std::int64_t t0, std::int64_t t
 template <class T> void outer(const OuterJob &job, int part, int parts, void *scratch) {
   FlushDenormals guard;
   constexpr int L = kLanes<T>;
+  static const T zeros[kMaxVectors * L] = {};
   std::int64_t t0, t1;
   outer_range(job, part, parts, t0, t1);
   const std::int64_t tiles = t1 - t0, columns = outer_columns<T>(job);
   T *a = static_cast<T *>(scratch), *b = a + tiles * kOuterRows * kDepthBlock + kBeyond;
   T *c = b + columns * kDepthBlock, *sums = c + tiles * kOuterRows * columns;
-  for (T *at = c; at < sums + tiles * kOuterRows; ++at)
+  for (T *at = sums; at < sums + tiles * kOuterRows; ++at)
     *at = T(0);
-  for (std::int64_t first = 0; first < job.count; first += kDepthBlock) {
+  std::int64_t first = 0;
+  do { // once where there are no rows: c is zero then
     const std::int64_t last = first + kDepthBlock < job.count ? first + kDepthBlock : job.count;
     const std::int64_t depth = last - first;
     pack_tiles<T>(job, t0, t1, first, last, a, sums);
@@ -205,14 +250,22 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
       pack_columns<T>(p, first, last, b);
       for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
         const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
+        const std::int64_t i = v0 * L, units = vectors * L;
         for (std::int64_t t = 0; t < tiles; ++t) {
-          outer_for<T>(vectors)(a + t * depth * kOuterRows, b + v0 * L * depth, depth,
-                                c + kOuterRows * (t * columns + before + v0 * L));
+          T *kept = c + kOuterRows * (t * columns + before + i), *to = kept;
+          std::int64_t stride = units;
+          if (last == job.count && straight(job, p, t0 + t, i, units)) {
+            to = static_cast<T *>(p.c) + (t0 + t) * kOuterRows * p.c_stride + i;
+            stride = p.c_stride;
+          }
+          outer_for<T>(vectors)(a + t * depth * kOuterRows, b + i * depth, depth,
+                                first == 0 ? zeros : kept, first == 0 ? 0 : units, to, stride);
         }
       }
       before += all * L;
     }
-  }
+    first = last;
+  } while (first < job.count);
   std::int64_t before = 0;
   for (std::uint32_t q = 0; q < job.products.size; ++q) {
     const Outer &p = job.products.data[q];
