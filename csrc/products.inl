@@ -288,8 +288,7 @@ template <class T> void through(const ThroughJob &job, int part, int parts) {
   for (std::uint32_t s = 0; s < job.segments.size; ++s)
     depth += job.segments.data[s].depth;
   std::int64_t together = 65536 / depth; // rows of a that stay in cache
-  if (together < 24)
-    together = 24;
+  together = together < 24 ? 24 : together / 24 * 24; // in whole tiles
   T sums[kMaxRows * kMaxVectors * L];
   const std::int64_t from = job.count * part / parts, to = job.count * (part + 1) / parts;
   for (std::int64_t m0 = from; m0 < to; m0 += together) {
