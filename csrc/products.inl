@@ -12,10 +12,11 @@ template <class T> HEADGATE_INLINE const T *row_at(const Rows &m, std::int64_t k
   return static_cast<const T *>(m.base) + (m.at == nullptr ? k : m.at[k]) * m.stride;
 }
 
-// to[r][v] = from[r][v] + Σ_k a[k][r] · b[k][v]: a (depth, 6) and b (depth, V) compact.
+// to[r][v] = from[r][v] + Σ_k a[k][r] · b[k][v]: a (depth, 6) and b (depth, V) compact. What lies
+// `next` behind `from` is wanted by the next tile.
 template <class T, int V>
 void outer_tile(const T *a, const T *b, std::int64_t depth, const T *from, std::int64_t from_stride,
-                T *to, std::int64_t to_stride) {
+                T *to, std::int64_t to_stride, std::int64_t next) {
   constexpr int L = kLanes<T>, R = kOuterRows;
   Vec<T> sum[R][V];
 #pragma GCC unroll 8
@@ -24,6 +25,8 @@ void outer_tile(const T *a, const T *b, std::int64_t depth, const T *from, std::
     for (int v = 0; v < V; ++v)
       sum[r][v] = load(from + r * from_stride + v * L);
   }
+  for (int k = 0; next != 0 && k < R * V; ++k)
+    __builtin_prefetch(from + next + k * L);
   for (std::int64_t k = 0; k < depth; ++k) {
     Vec<T> x[V];
 #pragma GCC unroll 4
@@ -48,7 +51,7 @@ void outer_tile(const T *a, const T *b, std::int64_t depth, const T *from, std::
 
 template <class T>
 using OuterTile = void (*)(const T *, const T *, std::int64_t, const T *, std::int64_t, T *,
-                           std::int64_t);
+                           std::int64_t, std::int64_t);
 
 template <class T> HEADGATE_INLINE OuterTile<T> outer_for(std::int64_t vectors) {
   if constexpr (kMaxVectors == 4) {
@@ -238,6 +241,9 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
   T *c = b + columns * kDepthBlock, *sums = c + tiles * kOuterRows * columns;
   for (T *at = sums; at < sums + tiles * kOuterRows; ++at)
     *at = T(0);
+  const std::int64_t between = kOuterRows * columns; // tiles
+  const bool far = tiles * between * std::int64_t(sizeof(T)) > kNear;
+  const std::int64_t next = far ? between : 0;
   std::int64_t first = 0;
   do { // once where there are no rows: c is zero then
     const std::int64_t last = first + kDepthBlock < job.count ? first + kDepthBlock : job.count;
@@ -252,14 +258,15 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
         const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
         const std::int64_t i = v0 * L, units = vectors * L;
         for (std::int64_t t = 0; t < tiles; ++t) {
-          T *kept = c + kOuterRows * (t * columns + before + i), *to = kept;
+          T *kept = c + t * between + kOuterRows * (before + i), *to = kept;
           std::int64_t stride = units;
           if (last == job.count && straight(job, p, t0 + t, i, units)) {
             to = static_cast<T *>(p.c) + (t0 + t) * kOuterRows * p.c_stride + i;
             stride = p.c_stride;
           }
           outer_for<T>(vectors)(a + t * depth * kOuterRows, b + i * depth, depth,
-                                first == 0 ? zeros : kept, first == 0 ? 0 : units, to, stride);
+                                first == 0 ? zeros : kept, first == 0 ? 0 : units, to, stride,
+                                first == 0 ? 0 : next);
         }
       }
       before += all * L;
@@ -269,7 +276,7 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
   std::int64_t before = 0;
   for (std::uint32_t q = 0; q < job.products.size; ++q) {
     const Outer &p = job.products.data[q];
-    unpack<T>(job, p, t0, t1, c + kOuterRows * before, kOuterRows * columns);
+    unpack<T>(job, p, t0, t1, c + kOuterRows * before, between);
     before += vectors_over(p.width, L) * L;
   }
   if (job.sums != nullptr) {
