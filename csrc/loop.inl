@@ -175,6 +175,7 @@ struct Block {
 struct Cut {
   std::int64_t count;
   std::int64_t from, to; // this thread's panels
+  std::int64_t tiles; // of rows
   std::int64_t row_blocks, panel_blocks;
 };
 
@@ -324,8 +325,9 @@ template <class T> struct Loop {
       b.units = std::int64_t(b.panels) * L;
       b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
       for (std::int64_t r = 0; r < cut.row_blocks; ++r) {
-        b.at = first + share(count, r, cut.row_blocks);
-        b.rows = static_cast<int>(first + share(count, r + 1, cut.row_blocks) - b.at);
+        b.at = first + share(count, share(cut.tiles, r, cut.row_blocks), cut.tiles);
+        b.rows = static_cast<int>(
+            first + share(count, share(cut.tiles, r + 1, cut.row_blocks), cut.tiles) - b.at);
         b.even = all_even || evenly(b.at, b.rows, b.times, b.apart);
         block(phase, b);
       }
@@ -354,12 +356,27 @@ template <class T> struct Loop {
     const std::int64_t weights = std::int64_t(phase.weight) * mine * L;
     const bool whole =
         mine * (phase.products.size ? 4 : 1) <= room && weights * std::int64_t(sizeof(T)) <= kNear;
-    std::int64_t rows = whole ? room / mine : room;
-    c.row_blocks = rows < count ? (count + rows - 1) / rows : 1;
-    rows = (count + c.row_blocks - 1) / c.row_blocks;
-    const std::int64_t panels = room / rows < mine ? room / rows : mine;
+    const std::int64_t rows = whole ? room / mine : room;
+    std::int64_t tall = tile_height(phase, mine);
+    if (tall > rows)
+      tall = rows;
+    c.tiles = (count + tall - 1) / tall;
+    c.row_blocks = (c.tiles + rows / tall - 1) / (rows / tall);
+    const std::int64_t together = (c.tiles + c.row_blocks - 1) / c.row_blocks; // tiles
+    const std::int64_t most = together * ((count + c.tiles - 1) / c.tiles);
+    const std::int64_t panels = room / most < mine ? room / most : mine;
     c.panel_blocks = (mine + panels - 1) / panels;
     return c;
+  }
+
+  // Rows of the tiles of a phase's products.
+  static std::int64_t tile_height(const Phase &phase, std::int64_t panels) {
+    std::int64_t widest = 0;
+    for (std::uint32_t k = 0; k < phase.products.size; ++k) {
+      const std::int64_t vectors = std::int64_t(phase.products.data[k].slots.size) * panels;
+      widest = vectors > widest ? vectors : widest;
+    }
+    return widest == 0 ? 1 : tile_rows(widest < kMaxVectors ? static_cast<int>(widest) : kMaxVectors);
   }
 
   void back_home(const Span<Access> &list) const {
