@@ -36,10 +36,12 @@ enum class Op : std::uint8_t {
   where,
   clip,
   copy,
-  standard, // (a - b) * c
-  expand,   // a number of each row, to all its units
-  muladd,   // a * b + c
-  submul,   // c - a * b
+  standard,      // (a - b) * c
+  expand,        // a number of each row, to all its units
+  muladd,        // a * b + c
+  submul,        // c - a * b
+  sigmoid_slope, // a * (b * (1 - b))
+  tanh_slope,    // a * (1 - b * b)
 };
 
 // How the address of row n at time t is found in a tensor.

@@ -139,6 +139,10 @@ HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T 
     for (int k = 0; k < n; ++k)
       store(out + k * L, Vec<T>(load(c + k * L) - load(a + k * L) * load(b + k * L)));
     break;
+  case Op::sigmoid_slope:
+    HEADGATE_PAIR(x * (y * (one - y)));
+  case Op::tanh_slope:
+    HEADGATE_PAIR(x * (one - y * y));
   case Op::expand: // by the caller, who knows the rows
     break;
   }
@@ -161,7 +165,8 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
 constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
 constexpr std::int64_t kRowsTogether = 8;
 
-// A block of a phase: some rows, some panels, which are vectors of units. In a slot it is (row, panel, unit), compact.
+// A block of a phase: some rows, some panels, which are vectors of units. In a slot it is (row,
+// panel, unit), compact.
 struct Block {
   std::int64_t at;          // its first row: position + start
   std::int64_t panel, unit; // its first
@@ -175,7 +180,7 @@ struct Block {
 struct Cut {
   std::int64_t count;
   std::int64_t from, to; // this thread's panels
-  std::int64_t tiles; // of rows
+  std::int64_t tiles;    // of rows
   std::int64_t row_blocks, panel_blocks;
 };
 
@@ -376,7 +381,8 @@ template <class T> struct Loop {
       const std::int64_t vectors = std::int64_t(phase.products.data[k].slots.size) * panels;
       widest = vectors > widest ? vectors : widest;
     }
-    return widest == 0 ? 1 : tile_rows(widest < kMaxVectors ? static_cast<int>(widest) : kMaxVectors);
+    return widest == 0 ? 1
+                       : tile_rows(widest < kMaxVectors ? static_cast<int>(widest) : kMaxVectors);
   }
 
   void back_home(const Span<Access> &list) const {

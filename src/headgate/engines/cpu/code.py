@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ ARITHMETIC = ("add", "sub", "mul", "div", "neg", "sigmoid", "tanh", "relu", "exp
 MORE = ("log_sigmoid", "sqrt", "rsqrt", "abs", "maximum", "minimum")
 CONDITIONS = ("greater", "greater_equal", "less", "less_equal", "equal", "where", "clip", "copy")
 ROWWISE = ("standard", "expand")
-FUSED = ("muladd", "submul")
+FUSED = ("muladd", "submul", "sigmoid_slope", "tanh_slope")
 OPS = (*ARITHMETIC, *MORE, *CONDITIONS, *ROWWISE, *FUSED)
 """In the order of ``Op`` in csrc/loop.hpp."""
 
@@ -32,6 +32,37 @@ class Packing:
 
 
 Slot = int | tuple[str, float]
+
+
+Made = Mapping[Slot, tuple[str, list[Slot]]]
+"""Operation and arguments by the slot, for slots with one use."""
+Rule = Callable[[str, list[Slot], Made], tuple[str, list[Slot], list[Slot]] | None]
+ONE: Slot = ("constant", 1.0)
+
+
+def _with_product(op: str, args: list[Slot], made: Made) -> Any:
+    """a b + c and c - a b."""
+    for k in (1, 0) if op == "add" else (1,) if op == "sub" else ():
+        inner, factors = made.get(args[k], ("", []))
+        if inner == "mul":
+            return ("muladd" if op == "add" else "submul"), [*factors, args[1 - k]], [args[k]]
+    return None
+
+
+def _slope(op: str, args: list[Slot], made: Made) -> Any:
+    """y (1 - y) d and (1 - y²) d, the steps back through sigmoid and tanh."""
+    if op != "mul":
+        return None
+    for k in (1, 0):
+        inner, of = made.get(args[k], ("", []))
+        d = args[1 - k]
+        if inner == "submul" and of[0] == of[1] and of[2] == ONE:
+            return "tanh_slope", [d, of[0]], [args[k]]
+        if inner == "mul":
+            for y, rest in (of, of[::-1]):
+                if made.get(rest) == ("sub", [ONE, y]):
+                    return "sigmoid_slope", [d, y], [args[k], rest]
+    return None
 
 
 @dataclass
@@ -73,27 +104,31 @@ class Code:
         self.products = joined
 
     def fuse(self) -> None:
-        """A product that only a sum or a difference uses becomes part of it: fewer passes over
-        the slots."""
+        """Fewer passes over the slots: a product that only a sum or a difference uses becomes part
+        of it, and so do the steps to y (1 - y) d and (1 - y²) d."""
+        self._join_uses(_with_product)
+        self._join_uses(_slope)
+
+    def _join_uses(self, rule: Rule) -> None:
+        """Replaces an instruction by one that does also what makes its arguments, where nobody
+        else uses them. The rule is asked for (operation, arguments, slots no longer made)."""
         uses: dict[Slot, int] = {}
         for _, _, args, *_ in self.instructions:
             for arg in args:
                 uses[arg] = uses.get(arg, 0) + 1
         for slot, _ in (*self.stores, *self.sums):
             uses[slot] = uses.get(slot, 0) + 2
-        made = {
-            out: (args, narrow) for op, out, args, _, _, narrow in self.instructions if op == "mul"
-        }
-        fused, gone = [], set[int]()
+        made: dict[Slot, tuple[str, list[Slot]]] = {}
+        joined, gone = [], set[Slot]()
         for op, out, args, low, high, narrow in self.instructions:
-            for k in (1, 0) if op == "add" else (1,) if op == "sub" else ():
-                factors, alike = made.get(args[k], (None, None))  # type: ignore[arg-type]
-                if factors is not None and alike == narrow and uses[args[k]] == 1:
-                    gone.add(args[k])  # type: ignore[arg-type]
-                    op, args = ("muladd" if op == "add" else "submul"), [*factors, args[1 - k]]
-                    break
-            fused.append((op, out, args, low, high, narrow))
-        self.instructions = [i for i in fused if i[1] not in gone]
+            if not narrow:
+                found = rule(op, args, {s: m for s, m in made.items() if uses[s] == 1})
+                if found is not None:
+                    op, args, without = found
+                    gone.update(without)
+                made[out] = op, args
+            joined.append((op, out, args, low, high, narrow))
+        self.instructions = [i for i in joined if i[1] not in gone]
 
     def allocate(self, fixed: set[int]) -> None:
         """Virtual slots to few real ones: a slot is free again after its last use.
