@@ -62,9 +62,9 @@ using Product =
 using Mask = std::tuple<std::uint16_t, std::uint16_t, bool, double, double, double>;
 using Instruction = std::tuple<int, std::uint16_t, std::uint16_t, std::uint16_t, std::uint16_t,
                                double, double, bool>;
-using Phase = std::tuple<std::uint32_t, std::vector<Product>,
-                         std::vector<Mask>, std::vector<Access>, std::vector<Instruction>,
-                         std::vector<Access>, std::vector<Access>>;
+using Phase =
+    std::tuple<std::uint32_t, std::vector<Product>, std::vector<Mask>, std::vector<Access>,
+               std::vector<Instruction>, std::vector<Access>, std::vector<Access>>;
 
 std::vector<headgate::Access> accesses(const std::vector<Access> &list) {
   std::vector<headgate::Access> out;
@@ -85,8 +85,7 @@ headgate::ProductData product(const Product &given) {
 
 std::vector<headgate::PhaseData> phases(const std::vector<Phase> &list) {
   std::vector<headgate::PhaseData> out;
-  for (const auto &[width, products, masks, loads, instructions, stores, sums] :
-       list) {
+  for (const auto &[width, products, masks, loads, instructions, stores, sums] : list) {
     headgate::PhaseData phase;
     phase.width = width;
     for (const Product &given : products)

@@ -16,7 +16,9 @@ namespace headgate {
 namespace {
 
 constexpr std::int64_t kSecondLevelCache = 768 * 1024;
-constexpr std::int64_t kWorthThreads = 400000; // multiply-adds that outweigh waking them
+constexpr std::int64_t kWorthThreads = 400000;  // multiply-adds that outweigh waking them
+constexpr std::int64_t kStretchRows = 512;      // of error terms, used while they are near
+constexpr std::int64_t kSumsNear = 1024 * 1024; // bytes of sums that are near again and again
 
 template <class T> Span<T> span(const std::vector<T> &v) {
   return {v.data(), static_cast<std::uint32_t>(v.size())};
@@ -102,6 +104,16 @@ public:
     return choose_split(*binding_->plan, *binding_, total_, threads);
   }
 
+  // Products over all steps, shared by so many threads: by those of the loop while it goes on, or
+  // after it.
+  void plan_products(const Kernels &kernels, int threads);
+  bool products_wait() const {
+    return product_threads_ > 0 && (product_threads_ != threads_ || binding_->steps == 0);
+  }
+  void multiply(int thread, std::int64_t from, std::int64_t to);
+  // Where the loop did not: after it.
+  void multiply_now();
+
   // One thread, which waits for what `before` has done.
   void follow(const Job *before) {
     split(Split::none, 1);
@@ -114,7 +126,8 @@ public:
     chained_ = false;
     split_ = how;
     threads_ = how == Split::none ? 1 : threads;
-    arrivals_.assign(how == Split::units ? static_cast<std::size_t>(threads) : 0, Arrivals{});
+    product_threads_ = 0;
+    arrivals_.assign(how == Split::none ? 0 : static_cast<std::size_t>(threads), Arrivals{});
     order_rows(how == Split::rows ? threads_ : 1);
   }
 
@@ -127,7 +140,6 @@ public:
                          : kernels.run_float)(shares_[static_cast<std::size_t>(thread)]);
   }
   void finish();
-  void multiply(const Kernels &kernels, Arena &arena, int threads);
   void release() { weights_.clear(); }
 
 private:
@@ -145,7 +157,10 @@ private:
   void order_rows(int dealt);
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
-  Rows matrix(const Found &f, std::list<std::vector<std::int64_t>> &lists);
+  Rows matrix(const Found &f);
+  void list_steps();
+  std::int64_t stretch_steps() const;
+  Stretch stretch(std::int64_t from, std::int64_t to) const;
 
   const Call *call_ = nullptr;
   const Binding *binding_ = nullptr;
@@ -158,12 +173,25 @@ private:
   std::vector<std::vector<Place>> places_; // by thread
   std::vector<Share> shares_;
   std::vector<std::int64_t> rows_, lengths_;
-  std::vector<std::int64_t> valid_;  // numbers of the valid (step, row)
   std::vector<std::int64_t> starts_; // where each thread's rows begin
   std::vector<Arrivals> arrivals_;
   const std::int64_t *source_ = nullptr;
   alignas(64) std::int64_t progress_ = 0; // steps done
   bool chained_ = false;
+
+  // Products over all steps.
+  const Kernels *kernels_ = nullptr;
+  int product_threads_ = 0; // 0: there are none
+  std::vector<std::vector<Columns>> columns_;
+  std::vector<std::vector<Outer>> terms_;
+  std::vector<std::vector<Through>> segments_;
+  std::vector<OuterJob> outers_;
+  std::vector<ThroughJob> throughs_;
+  std::vector<std::int64_t> first_of_;         // in the lists: where each step begins
+  std::vector<std::int64_t> valid_;            // numbers of the valid (time, row), step by step
+  std::list<std::vector<std::int64_t>> lists_; // the same for matrices that lie otherwise
+  std::vector<char *> packed_;                 // by thread
+  std::vector<std::vector<char *>> sums_;
 };
 
 // Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
@@ -298,8 +326,31 @@ void Job::lay_out(Arena &arena) {
     s.part = by_rows ? 0 : t;
     s.parts = by_rows ? 1 : threads_;
     s.arrivals = split_ == Split::units ? arrivals_.data() : nullptr;
+    s.meeting = by_rows ? arrivals_.data() : nullptr;
+    s.thread = t;
+    s.threads = threads_;
+    s.all_steps = binding_->steps;
+    s.stretch = product_threads_ == threads_ ? stretch_steps() : 0;
+    s.context = this;
+    s.after = [](void *job, int thread, std::int64_t from, std::int64_t to) {
+      static_cast<Job *>(job)->multiply(thread, from, to);
+    };
     s.source = chained_ ? source_ : nullptr;
     s.progress = chained_ ? &progress_ : nullptr;
+  }
+  packed_.clear();
+  sums_.clear();
+  if (product_threads_ == 0)
+    return;
+  std::size_t packed = 0;
+  for (const OuterJob &job : outers_)
+    packed = std::max(packed, kernels_->outer_scratch(job, product_threads_).packed);
+  for (int t = 0; t < product_threads_; ++t) {
+    packed_.push_back(static_cast<char *>(arena.take(packed)));
+    std::vector<char *> &mine = sums_.emplace_back();
+    for (const OuterJob &job : outers_)
+      mine.push_back(
+          static_cast<char *>(arena.take(kernels_->outer_scratch(job, product_threads_).sums)));
   }
 }
 
@@ -360,82 +411,134 @@ void Job::finish() {
   }
 }
 
-// A tensor (T, N, width) as a matrix whose rows are its valid steps, in order of time.
-Rows Job::matrix(const Found &f, std::list<std::vector<std::int64_t>> &lists) {
+// The valid (time, row), step by step.
+void Job::list_steps() {
+  const std::int64_t T = binding_->steps, N = binding_->rows;
+  valid_.clear();
+  first_of_.clear();
+  for (std::int64_t s = 0; s < T; ++s) {
+    first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
+    for (std::int64_t n = 0; n < N; ++n) {
+      if (s < length(n))
+        valid_.push_back((binding_->reverse ? length(n) - 1 - s : s) * N + n);
+    }
+  }
+  first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
+}
+
+// A tensor (T, N, width) as a matrix whose rows are its valid steps: in order of time where all
+// rows have all steps, and else step by step.
+Rows Job::matrix(const Found &f) {
   const std::int64_t T = binding_->steps, N = binding_->rows;
   const bool even = T == 1 || N == 1 || f.by_time == N * f.by_row;
   const std::int64_t stride = N == 1 ? f.by_time : f.by_row;
-  if (even && call_->lengths == nullptr)
-    return {address(f), stride, nullptr};
-  if (even && !valid_.empty())
-    return {address(f), stride, valid_.data()};
-  std::vector<std::int64_t> &list = even ? valid_ : lists.emplace_back();
-  list.resize(static_cast<std::size_t>(total_));
-  std::int64_t *out = list.data();
-  for (std::int64_t t = 0; t < T; ++t) {
-    for (std::int64_t n = 0; n < N; ++n) {
-      if (t < length(n))
-        *out++ = even ? t * N + n : t * f.by_time + n * f.by_row;
-    }
+  if (even)
+    return {address(f), stride, call_->lengths == nullptr ? nullptr : valid_.data()};
+  std::vector<std::int64_t> &list = lists_.emplace_back();
+  list.reserve(static_cast<std::size_t>(total_));
+  if (call_->lengths == nullptr) {
+    for (std::int64_t k = 0; k < T * N; ++k)
+      list.push_back(k / N * f.by_time + k % N * f.by_row);
+  } else {
+    for (std::int64_t k : valid_)
+      list.push_back(k / N * f.by_time + k % N * f.by_row);
   }
-  return {address(f), even ? stride : 1, list.data()};
+  return {address(f), 1, list.data()};
 }
 
-void Job::multiply(const Kernels &kernels, Arena &arena, int threads) {
-  valid_.clear();
-  std::list<std::vector<std::int64_t>> lists;
-  std::vector<std::vector<Columns>> columns;
-  columns.reserve(binding_->outers.size());
-  std::vector<std::vector<Outer>> products;
-  std::vector<std::vector<Through>> segments;
-  std::vector<OuterJob> outers;
-  std::vector<ThroughJob> throughs;
-  products.reserve(binding_->outers.size());
-  segments.reserve(binding_->throughs.size());
-  std::size_t scratch = 0;
+// Steps whose products are taken together: few where the sums are near enough to be taken up again
+// and again. Does not depend on the threads, and so the sums do not.
+std::int64_t Job::stretch_steps() const {
+  std::int64_t sums = 0;
+  for (const OuterJob &job : outers_) {
+    for (std::uint32_t k = 0; k < job.products.size; ++k)
+      sums += job.height * job.products.data[k].width;
+  }
+  const std::int64_t steps = std::max<std::int64_t>(binding_->steps, 1);
+  if (sums * static_cast<std::int64_t>(size_) > kSumsNear)
+    return steps;
+  return std::clamp<std::int64_t>(kStretchRows / std::max<std::int64_t>(binding_->rows, 1), 1,
+                                  steps);
+}
+
+Stretch Job::stretch(std::int64_t from, std::int64_t to) const {
+  const bool begins = to == binding_->steps, ends = from == 0;
+  if (call_->lengths != nullptr) {
+    return {first_of_[static_cast<std::size_t>(from)], first_of_[static_cast<std::size_t>(to)],
+            begins, ends};
+  }
+  const std::int64_t first = binding_->reverse ? binding_->steps - to : from;
+  return {first * binding_->rows, (first + to - from) * binding_->rows, begins, ends};
+}
+
+void Job::plan_products(const Kernels &kernels, int threads) {
+  kernels_ = &kernels;
+  columns_.clear();
+  terms_.clear();
+  segments_.clear();
+  outers_.clear();
+  throughs_.clear();
+  lists_.clear();
+  if (binding_->outers.empty() && binding_->throughs.empty())
+    return;
+  product_threads_ = threads;
+  if (call_->lengths != nullptr)
+    list_steps();
+  columns_.reserve(binding_->outers.size());
+  terms_.reserve(binding_->outers.size());
+  segments_.reserve(binding_->throughs.size());
   for (const OuterData &given : binding_->outers) {
-    std::vector<Outer> &list = products.emplace_back();
+    std::vector<Outer> &list = terms_.emplace_back();
     for (const OuterTerm &term : given.products)
-      list.push_back({matrix(term.b, lists), address(term.c), term.c_stride, term.width, term.add});
-    std::vector<Columns> &a = columns.emplace_back();
+      list.push_back({matrix(term.b), address(term.c), term.c_stride, term.width, term.add});
+    std::vector<Columns> &a = columns_.emplace_back();
     std::int64_t height = 0;
     for (const ColumnsData &c : given.a) {
       a.push_back(
-          {given.per_row ? Rows{address(c.place), c.place.by_row, nullptr} : matrix(c.place, lists),
+          {given.per_row ? Rows{address(c.place), c.place.by_row, nullptr} : matrix(c.place),
            c.width});
       height += c.width;
     }
-    outers.push_back({span(a), given.per_row ? binding_->rows : total_, height, span(list),
-                      address(given.sums), given.add_sums});
-    scratch = std::max(scratch, kernels.outer_scratch(outers.back(), threads));
+    outers_.push_back({span(a), height, span(list), address(given.sums), given.add_sums});
   }
   for (const ThroughData &given : binding_->throughs) {
-    std::vector<Through> &list = segments.emplace_back();
+    std::vector<Through> &list = segments_.emplace_back();
     for (const ThroughTerm &term : given.segments) {
       const auto at = static_cast<std::size_t>(term.packing);
-      list.push_back({matrix(term.a, lists), addresses_[at], binding_->packings[at].depth});
+      list.push_back({matrix(term.a), addresses_[at], binding_->packings[at].depth});
     }
-    throughs.push_back(
-        {span(list), matrix(given.c, lists), total_, given.width, given.vectors, given.add});
+    throughs_.push_back({span(list), matrix(given.c), given.width, given.vectors, given.add});
   }
-  const auto each = [&](int part, int parts, void *memory) {
-    for (const OuterJob &job : outers) {
-      (binding_->is_double ? kernels.outer_double : kernels.outer_float)(job, part, parts, memory);
-    }
-    for (const ThroughJob &job : throughs)
-      (binding_->is_double ? kernels.through_double : kernels.through_float)(job, part, parts);
+}
+
+// One thread's part of the products of steps from … to; stretches come from the last to the first.
+void Job::multiply(int thread, std::int64_t from, std::int64_t to) {
+  const auto at = static_cast<std::size_t>(thread);
+  const Stretch rows = stretch(from, to);
+  for (std::size_t k = 0; k < outers_.size(); ++k) {
+    const bool per_row = binding_->outers[k].per_row;
+    if (per_row && !rows.ends)
+      continue;
+    const Stretch all{0, binding_->rows, true, true};
+    (binding_->is_double ? kernels_->outer_double : kernels_->outer_float)(
+        outers_[k], per_row ? all : rows, thread, product_threads_, packed_[at], sums_[at][k]);
+  }
+  for (const ThroughJob &job : throughs_) {
+    (binding_->is_double ? kernels_->through_double : kernels_->through_float)(job, rows, thread,
+                                                                               product_threads_);
+  }
+}
+
+void Job::multiply_now() {
+  const auto each = [&](int thread) {
+    const std::int64_t together = stretch_steps();
+    for (std::int64_t k = std::max<std::int64_t>((binding_->steps + together - 1) / together, 1);
+         k-- > 0;)
+      multiply(thread, k * together, std::min(binding_->steps, (k + 1) * together));
   };
-  scratch = (scratch + 127) / 128 * 128;
-  arena.clear();
-  arena.take(scratch * static_cast<std::size_t>(threads));
-  arena.reserve();
-  char *memory = static_cast<char *>(arena.take(scratch * static_cast<std::size_t>(threads)));
-  const bool done = on_threads(threads, [&](int part) {
-    each(part, threads, memory + scratch * static_cast<std::size_t>(part));
-  });
-  if (!done) {
-    for (int part = 0; part < threads; ++part)
-      each(part, threads, memory);
+  if (!on_threads(product_threads_, each)) {
+    for (int thread = 0; thread < product_threads_; ++thread)
+      each(thread);
   }
 }
 
@@ -471,8 +574,8 @@ void Plan::look_at(const std::vector<PhaseData> &phases, std::vector<Phase> &vie
       for (const Segment &segment : product.segments)
         weight += segment.depth * static_cast<std::uint32_t>(product.slots.size());
     }
-    views.push_back({p.width, weight, span(list), span(p.masks),
-                     span(p.loads), span(p.instructions), span(p.stores), span(p.sums)});
+    views.push_back({p.width, weight, span(list), span(p.masks), span(p.loads),
+                     span(p.instructions), span(p.stores), span(p.sums)});
     elements_ += std::int64_t(weight) * p.width;
     work_ += std::int64_t(weight) * p.width;
     work_ += static_cast<std::int64_t>(p.instructions.size()) * p.width * 4;
@@ -500,8 +603,11 @@ bool run_jobs(const Kernels &kernels, Job *jobs, std::size_t count, Arena &arena
       thread -= job++->threads();
     job->loop(kernels, thread);
   });
-  for (std::size_t k = 0; done && k < count; ++k)
+  for (std::size_t k = 0; done && k < count; ++k) {
+    if (jobs[k].products_wait())
+      jobs[k].multiply_now();
     jobs[k].finish();
+  }
   return done;
 }
 
@@ -543,26 +649,29 @@ void run(const Kernels &kernels, const Call *calls, std::size_t count, int threa
     apart = apart && jobs[k].split_for(threads) != Split::rows && jobs[k].work() >= kWorthThreads;
   }
   bool done = true;
+  const auto products = [&](Job &job, int shared) {
+    job.plan_products(kernels, job.work() < kWorthThreads ? 1 : shared);
+  };
   if (apart && chain) {
     done = run_chain(kernels, jobs, count, std::min(threads, static_cast<int>(count)), arena);
   } else if (apart) { // each on threads of its own
     const int each = threads / static_cast<int>(count);
-    for (std::size_t k = 0; k < count; ++k)
+    for (std::size_t k = 0; k < count; ++k) {
       jobs[k].split(jobs[k].split_for(each), each);
+      products(jobs[k], each);
+    }
     done = run_jobs(kernels, jobs, count, arena);
   } else {
     for (std::size_t k = 0; done && k < count; ++k) {
       jobs[k].split(jobs[k].split_for(threads), threads);
+      products(jobs[k], threads);
       done = run_jobs(kernels, jobs + k, 1, arena);
     }
   }
   if (!done)
     return run(kernels, calls, count, 1, chain);
-  for (std::size_t k = 0; k < count; ++k) {
-    if (!calls[k].binding->outers.empty() || !calls[k].binding->throughs.empty())
-      jobs[k].multiply(kernels, arena, jobs[k].work() < kWorthThreads ? 1 : threads);
+  for (std::size_t k = 0; k < count; ++k)
     jobs[k].release();
-  }
 }
 
 std::vector<const Kernels *> available_kernels() {

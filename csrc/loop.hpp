@@ -172,6 +172,13 @@ struct Share {
   Arrivals *arrivals;           // of all parts; null where rows are split
   const std::int64_t *source;   // steps that what this reads has done, and null where it is there
   std::int64_t *progress;       // steps done, for others; or null
+  // Backward: the steps of the whole call, and what is done after every few of them, counted from
+  // step 0, when all threads have come so far. No stretch: nothing.
+  std::int64_t all_steps, stretch;
+  void (*after)(void *context, int thread, std::int64_t from, std::int64_t to);
+  void *context;
+  Arrivals *meeting; // of all threads; null where each phase has been waited for
+  int thread, threads;
 };
 
 // A matrix whose row k lies at base + (at == null ? k : at[k]) * stride    (elements)
@@ -195,12 +202,19 @@ struct Columns {
   std::int64_t width;
 };
 
+// Rows from … to of a job's matrices. What it adds up begins with the first and ends with the last
+// stretch.
+struct Stretch {
+  std::int64_t from, to;
+  bool begins, ends;
+};
+
 // Several such products with one a, whose columns are those of some matrices side by side, and the
 // sums of a over k. The order of c's sums and their bits do not depend on how the work is shared
 // among threads.
 struct OuterJob {
   Span<Columns> a;
-  std::int64_t count, height; // K, J
+  std::int64_t height; // J
   Span<Outer> products;
   void *sums; // (J), or null
   bool add_sums;
@@ -216,23 +230,29 @@ struct Through {
 struct ThroughJob {
   Span<Through> segments; // at most kMaxSegments
   Rows c;                 // written
-  std::int64_t count, width, vectors;
+  std::int64_t width, vectors;
   bool add;
 };
 
-// One instruction set's build of the loop. Bytes of scratch that a thread needs for an OuterJob are
-// told by outer_scratch.
+// Bytes that a thread needs for an OuterJob: while it runs, and from its first stretch to its last.
+struct Scratch {
+  std::size_t packed, sums;
+};
+
+// One instruction set's build of the loop.
 struct Kernels {
   const char *name;
   int bytes;       // of a vector
   int max_vectors; // that a product's tile spans
   void (*run_float)(const Share &);
   void (*run_double)(const Share &);
-  void (*outer_float)(const OuterJob &, int part, int parts, void *scratch);
-  void (*outer_double)(const OuterJob &, int part, int parts, void *scratch);
-  std::size_t (*outer_scratch)(const OuterJob &, int parts);
-  void (*through_float)(const ThroughJob &, int part, int parts);
-  void (*through_double)(const ThroughJob &, int part, int parts);
+  void (*outer_float)(const OuterJob &, const Stretch &, int part, int parts, void *packed,
+                      void *sums);
+  void (*outer_double)(const OuterJob &, const Stretch &, int part, int parts, void *packed,
+                       void *sums);
+  Scratch (*outer_scratch)(const OuterJob &, int parts);
+  void (*through_float)(const ThroughJob &, const Stretch &, int part, int parts);
+  void (*through_double)(const ThroughJob &, const Stretch &, int part, int parts);
   // out[k] = f(x[k]); count a multiple of the lanes. For tests of the functions' error.
   void (*apply_float)(Op, const float *x, float *out, std::size_t count);
   void (*apply_double)(Op, const double *x, double *out, std::size_t count);

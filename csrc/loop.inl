@@ -242,11 +242,18 @@ template <class T> struct Loop {
     }
     if (plan.backward) {
       std::int64_t active = 0;
-      for (step = me.steps - 1; step >= 0; --step) {
+      for (step = me.all_steps - 1; step >= 0; --step) {
         while (active < me.row_count && me.lengths[active] > step)
           ++active;
-        place_rows(step, active, 0);
-        phases(plan.loop, cuts + plan.before.size, 0, active);
+        if (step < me.steps) {
+          place_rows(step, active, 0);
+          phases(plan.loop, cuts + plan.before.size, 0, active);
+        }
+        if (me.stretch > 0 && step % me.stretch == 0) {
+          wait_for_all(me.meeting, me.thread, me.threads);
+          const std::int64_t to = step + me.stretch;
+          me.after(me.context, me.thread, step, to < me.all_steps ? to : me.all_steps);
+        }
       }
       return;
     }

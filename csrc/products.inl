@@ -2,10 +2,11 @@
 
 namespace headgate::HEADGATE_ISA {
 
-constexpr std::int64_t kDepthBlock = 128; // rows of a and b that are taken together
-constexpr int kOuterRows = 6;             // of c's tile
-constexpr int kTilesTogether = 8;         // that are packed in one pass over the rows
-constexpr std::int64_t kBeyond = 64;      // room for what is written past packed tiles
+constexpr std::int64_t kDepthBlock = 128; // rows of a and b that are taken together, about
+constexpr std::int64_t kDeepest = kDepthBlock * 3 / 2;
+constexpr int kOuterRows = 6;        // of c's tile
+constexpr int kTilesTogether = 8;    // that are packed in one pass over the rows
+constexpr std::int64_t kBeyond = 64; // room for what is written past packed tiles
 template <class T> constexpr std::int64_t kOuterUnits = std::int64_t(kMaxVectors) * kLanes<T>;
 
 template <class T> HEADGATE_INLINE const T *row_at(const Rows &m, std::int64_t k) {
@@ -82,18 +83,16 @@ template <class T> std::int64_t outer_columns(const OuterJob &job) {
   return all;
 }
 
-// Elements of a thread's scratch: packed a, packed b, c.
-template <class T> std::size_t outer_elements(const OuterJob &job, int parts) {
+template <class T> Scratch scratch_of(const OuterJob &job, int parts) {
   const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows / parts + 1;
   const std::int64_t columns = outer_columns<T>(job);
-  return static_cast<std::size_t>((tiles * kOuterRows + columns) * kDepthBlock +
-                                  tiles * kOuterRows * (columns + 1) + kBeyond);
+  return {std::size_t((tiles * kOuterRows + columns) * kDeepest + kBeyond) * sizeof(T),
+          std::size_t(tiles * kOuterRows * (columns + 1)) * sizeof(T)};
 }
 
-inline std::size_t outer_scratch(const OuterJob &job, int parts) {
-  const std::size_t floats = outer_elements<float>(job, parts) * sizeof(float);
-  const std::size_t doubles = outer_elements<double>(job, parts) * sizeof(double);
-  return floats > doubles ? floats : doubles;
+inline Scratch outer_scratch(const OuterJob &job, int parts) {
+  const Scratch a = scratch_of<float>(job, parts), b = scratch_of<double>(job, parts);
+  return {a.packed > b.packed ? a.packed : b.packed, a.sums > b.sums ? a.sums : b.sums};
 }
 
 // Column j of a's row k.
@@ -230,54 +229,66 @@ void unpack(const OuterJob &job, const Outer &p, std::int64_t t0, std::int64_t t
   }
 }
 
-template <class T> void outer(const OuterJob &job, int part, int parts, void *scratch) {
-  FlushDenormals guard;
+// A few rows of a and b to the sums so far: `packed` is (a's tiles, b's columns).
+template <class T>
+void outer_block(const OuterJob &job, const Stretch &rows, std::int64_t t0, std::int64_t t1,
+                 std::int64_t between, T *packed, T *c, T *sums) {
   constexpr int L = kLanes<T>;
   static const T zeros[kMaxVectors * L] = {};
-  std::int64_t t0, t1;
-  outer_range(job, part, parts, t0, t1);
-  const std::int64_t tiles = t1 - t0, columns = outer_columns<T>(job);
-  T *a = static_cast<T *>(scratch), *b = a + tiles * kOuterRows * kDepthBlock + kBeyond;
-  T *c = b + columns * kDepthBlock, *sums = c + tiles * kOuterRows * columns;
-  for (T *at = sums; at < sums + tiles * kOuterRows; ++at)
-    *at = T(0);
-  const std::int64_t between = kOuterRows * columns; // tiles
+  const std::int64_t tiles = t1 - t0, depth = rows.to - rows.from;
   const bool far = tiles * between * std::int64_t(sizeof(T)) > kNear;
-  const std::int64_t next = far ? between : 0;
-  std::int64_t first = 0;
-  do { // once where there are no rows: c is zero then
-    const std::int64_t last = first + kDepthBlock < job.count ? first + kDepthBlock : job.count;
-    const std::int64_t depth = last - first;
-    pack_tiles<T>(job, t0, t1, first, last, a, sums);
-    std::int64_t before = 0; // columns of products done
-    for (std::uint32_t q = 0; q < job.products.size; ++q) {
-      const Outer &p = job.products.data[q];
-      const std::int64_t all = vectors_over(p.width, L);
-      pack_columns<T>(p, first, last, b);
-      for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
-        const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
-        const std::int64_t i = v0 * L, units = vectors * L;
-        for (std::int64_t t = 0; t < tiles; ++t) {
-          T *kept = c + t * between + kOuterRows * (before + i), *to = kept;
-          std::int64_t stride = units;
-          if (last == job.count && straight(job, p, t0 + t, i, units)) {
-            to = static_cast<T *>(p.c) + (t0 + t) * kOuterRows * p.c_stride + i;
-            stride = p.c_stride;
-          }
-          outer_for<T>(vectors)(a + t * depth * kOuterRows, b + i * depth, depth,
-                                first == 0 ? zeros : kept, first == 0 ? 0 : units, to, stride,
-                                first == 0 ? 0 : next);
-        }
-      }
-      before += all * L;
-    }
-    first = last;
-  } while (first < job.count);
-  std::int64_t before = 0;
+  const std::int64_t next = far && !rows.begins ? between : 0;
+  T *a = packed, *b = a + tiles * kOuterRows * depth + kBeyond;
+  pack_tiles<T>(job, t0, t1, rows.from, rows.to, a, sums);
+  std::int64_t before = 0; // columns of products done
   for (std::uint32_t q = 0; q < job.products.size; ++q) {
     const Outer &p = job.products.data[q];
-    unpack<T>(job, p, t0, t1, c + kOuterRows * before, between);
-    before += vectors_over(p.width, L) * L;
+    const std::int64_t all = vectors_over(p.width, L);
+    pack_columns<T>(p, rows.from, rows.to, b);
+    for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
+      const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
+      const std::int64_t i = v0 * L, units = vectors * L;
+      for (std::int64_t t = 0; t < tiles; ++t) {
+        T *kept = c + t * between + kOuterRows * (before + i), *to = kept;
+        std::int64_t stride = units;
+        if (rows.ends && straight(job, p, t0 + t, i, units)) {
+          to = static_cast<T *>(p.c) + (t0 + t) * kOuterRows * p.c_stride + i;
+          stride = p.c_stride;
+        }
+        outer_for<T>(vectors)(a + t * depth * kOuterRows, b + i * depth, depth,
+                              rows.begins ? zeros : kept, rows.begins ? 0 : units, to, stride,
+                              next);
+      }
+    }
+    before += all * L;
+  }
+}
+
+template <class T>
+void outer(const OuterJob &job, const Stretch &rows, int part, int parts, void *packed,
+           void *kept) {
+  FlushDenormals guard;
+  std::int64_t t0, t1;
+  outer_range(job, part, parts, t0, t1);
+  const std::int64_t tiles = t1 - t0, between = kOuterRows * outer_columns<T>(job);
+  T *c = static_cast<T *>(kept), *sums = c + tiles * between;
+  for (T *at = sums; rows.begins && at < sums + tiles * kOuterRows; ++at)
+    *at = T(0);
+  const std::int64_t count = rows.to - rows.from;
+  std::int64_t blocks = (count + kDepthBlock / 2) / kDepthBlock;
+  if (blocks == 0) // without rows c is zero
+    blocks = 1;
+  for (std::int64_t k = 0; k < blocks; ++k) {
+    const Stretch here{rows.from + count * k / blocks, rows.from + count * (k + 1) / blocks,
+                       rows.begins && k == 0, rows.ends && k + 1 == blocks};
+    outer_block<T>(job, here, t0, t1, between, static_cast<T *>(packed), c, sums);
+  }
+  if (!rows.ends)
+    return;
+  for (std::uint32_t q = 0; q < job.products.size; ++q) {
+    const Outer &p = job.products.data[q];
+    unpack<T>(job, p, t0, t1, c, between);
+    c += kOuterRows * vectors_over(p.width, kLanes<T>) * kLanes<T>;
   }
   if (job.sums != nullptr) {
     for (std::int64_t j = t0 * kOuterRows; j < t1 * kOuterRows && j < job.height; ++j)
@@ -285,7 +296,8 @@ template <class T> void outer(const OuterJob &job, int part, int parts, void *sc
   }
 }
 
-template <class T> void through(const ThroughJob &job, int part, int parts) {
+template <class T>
+void through(const ThroughJob &job, const Stretch &rows_of, int part, int parts) {
   FlushDenormals guard;
   constexpr int L = kLanes<T>;
   static const T zeros[kMaxVectors * L] = {};
@@ -294,10 +306,12 @@ template <class T> void through(const ThroughJob &job, int part, int parts) {
   std::int64_t depth = 1;
   for (std::uint32_t s = 0; s < job.segments.size; ++s)
     depth += job.segments.data[s].depth;
-  std::int64_t together = 65536 / depth; // rows of a that stay in cache
+  std::int64_t together = 65536 / depth;              // rows of a that stay in cache
   together = together < 24 ? 24 : together / 24 * 24; // in whole tiles
   T sums[kMaxRows * kMaxVectors * L];
-  const std::int64_t from = job.count * part / parts, to = job.count * (part + 1) / parts;
+  const std::int64_t count = rows_of.to - rows_of.from;
+  const std::int64_t from = rows_of.from + count * part / parts;
+  const std::int64_t to = rows_of.from + count * (part + 1) / parts;
   for (std::int64_t m0 = from; m0 < to; m0 += together) {
     const std::int64_t m1 = m0 + together < to ? m0 + together : to;
     for (std::int64_t i = 0; i < job.width; i += block) {

@@ -145,7 +145,9 @@ class PassCompiler:
             uses = [(group.blocks, group.operands[0])]
         for blocks, operand in uses:
             depth = self.source.sizes[self.source.widths[operand]]
-            packing = Packing(group.family, group.part, blocks, group.transpose, self.all.machine.lanes)
+            packing = Packing(
+                group.family, group.part, blocks, group.transpose, self.all.machine.lanes
+            )
             segment = (
                 self.all.tensor(self._memory(operand), depth),
                 self.all.weight(packing),
