@@ -1,9 +1,10 @@
-"""Calls that predict, again and again: layers one on another, without gradients."""
+"""Plain calls again and again: layers one on another, from initial states that never change."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +17,17 @@ from headgate.program.program import Program
 SMALL = 1 << 14
 """Numbers in a state of all rows; where there are more, the shorter way saves too little."""
 
-_repeated: dict[Any, cpu.Repeated | None] = {}
+
+@dataclass(frozen=True)
+class _Known:
+    """What serves all calls of one shape: how to predict, and each layer's job and states."""
+
+    predict: cpu.Repeated
+    jobs: list[cpu.Job]
+    states: list[list[Tensor]]
+
+
+_known: dict[Any, _Known | None] = {}
 
 
 def repeated(
@@ -26,11 +37,11 @@ def repeated(
     widths: Sequence[tuple[int, ...]],
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """The output (T, N, H) and final states (layers, N, width) of layers one on another, each from
-    its states' initial values; where no gradients are wanted and the compiled engine runs.
+    its states' initial values, where the compiled engine runs.
 
     A small network's call takes as long as all that comes before it, so what was worked out for one
     call serves those of the same shapes. ``widths``: of each layer's states. None where that cannot
-    be: see ``run_chain``.
+    be: see ``run_directions``.
     """
     tensors = [[layer[name] for name in program.families] for layer in families]
     shapes = [(t.shape, t.dtype) for layer in tensors for t in layer]
@@ -39,32 +50,52 @@ def repeated(
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or inside_functorch():
         return None
     try:
-        found = _repeated[key]
+        known = _known[key]
     except KeyError:
-        if len(_repeated) >= REMEMBERED:
-            _repeated.clear()
-        found = _repeated[key] = _repeatable(program, x, families, widths)
-    return None if found is None else found(x, tensors)
+        if len(_known) >= REMEMBERED:
+            _known.clear()
+        known = _known[key] = _know(program, x, families, widths)
+    if known is None:
+        return None
+    return _trained(known, x, tensors) if torch.is_grad_enabled() else known.predict(x, tensors)
 
 
-def _repeatable(
+def _trained(
+    known: _Known, x: Tensor, families: Sequence[Sequence[Tensor]]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The same with a graph for the way back."""
+    finals = []
+    for job, states, own in zip(known.jobs, known.states, families, strict=True):
+        fresh = replace(job, tensors=[*states, *[t.contiguous() for t in own]])
+        ((x, *last),) = cpu.returned([fresh], x)
+        finals.append(last)
+    if len(finals) == 1:
+        return x, tuple(last.unsqueeze(0) for last in finals[0])
+    return x, tuple(map(torch.stack, zip(*finals, strict=True)))
+
+
+def _know(
     program: Program,
     x: Tensor,
     families: Sequence[Mapping[str, Tensor]],
     widths: Sequence[tuple[int, ...]],
-) -> cpu.Repeated | None:
+) -> _Known | None:
     large = x.shape[1] * max(map(max, widths)) > SMALL
     if large or x.numel() == 0 or choose(program, like=x).engine != "cpu":
         return None
-    jobs, seen = [], x
+    jobs, starts, seen = [], [], x.detach()
     for layer, own in zip(families, widths, strict=True):
-        states = [
-            x.new_full((x.shape[1], width), state.initial)
-            for state, width in zip(program.states, own, strict=True)
-        ]
-        jobs.append(job_of(program, Direction(layer, states), seen, None, ()))
-        seen = x.new_empty(()).expand(*x.shape[:2], states[0].shape[1])
+        with torch.inference_mode(False):  # they serve training too
+            starts.append(
+                [
+                    torch.full((x.shape[1], width), state.initial, dtype=x.dtype)
+                    for state, width in zip(program.states, own, strict=True)
+                ]
+            )
+        jobs.append(job_of(program, Direction(layer, starts[-1]), seen, None, ()))
+        seen = x.new_empty(()).expand(*x.shape[:2], starts[-1][0].shape[1])
     try:
-        return cpu.Repeated(jobs, x)
+        predict = cpu.Repeated(jobs, x)
     except ValueError:
         return None
+    return _Known(predict, [replace(job, tensors=()) for job in jobs], starts)

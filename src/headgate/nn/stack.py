@@ -145,11 +145,11 @@ class Stack(WithBlocks, nn.Module):
 
     def _again(self, input: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """What ``_run`` returns, by the shortest way. None where a call is not plain: on a tensor,
-        without gradients, in one direction, with nothing between the layers."""
+        in one direction, with nothing between the layers and no step forgotten."""
         plain = (
             type(input) is Tensor
             and input.dim() == 3
-            and not torch.is_grad_enabled()
+            and not (torch.is_grad_enabled() and self.checkpoint)
             and not (self.bidirectional or self.residual or self.learn_initial_state)
             and not self._draws()
         )
