@@ -7,6 +7,7 @@ the valid targets of all processes, so the gradients are those of one process wi
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from typing import Any
 
@@ -56,5 +57,8 @@ class World:
 
 
 def _leave() -> None:
+    """Ends the group's threads while the interpreter still lives: one that frees a tensor later
+    brings the process down. Modules wrapped in cycles would keep the group."""
     if distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
