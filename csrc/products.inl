@@ -122,7 +122,7 @@ void pack_whole(const Rows &a, std::int64_t j, std::int64_t first, std::int64_t 
   for (int n = 0; n < N; ++n) {
     for (int r = 0; r < kOuterRows; ++r)
       sums[n * kOuterRows + r] += sum[n][r];
-    for (int r = 0; n > 0 && r < 2; ++r) // the tile before has written over these
+    for (int r = 0; n > 0 && depth > 0 && r < 2; ++r) // the tile before wrote over these
       out[n * depth * kOuterRows + r] = row_at<T>(a, first)[j + n * kOuterRows + r];
   }
 }
@@ -275,6 +275,8 @@ void outer(const OuterJob &job, const Stretch &rows, int part, int parts, void *
   for (T *at = sums; rows.begins && at < sums + tiles * kOuterRows; ++at)
     *at = T(0);
   const std::int64_t count = rows.to - rows.from;
+  if (count == 0 && !rows.begins && !rows.ends)
+    return;
   std::int64_t blocks = (count + kDepthBlock / 2) / kDepthBlock;
   if (blocks == 0) // without rows c is zero
     blocks = 1;

@@ -289,6 +289,18 @@ def test_random_cell(case: Case):
     check(case)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "lengths",
+    [None, [7] * 20, [(5 * n) % 41 for n in range(20)], [40, *[0] * 19]],
+    ids=["full", "all short", "any", "one row"],
+)
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_layer_norm"])
+def test_products_of_a_few_steps_at_a_time(name: str, lengths: list[int] | None, reverse: bool):
+    """Of 512 rows, 25 steps; in some stretches no row has a step."""
+    check(Case(PROGRAMS[name], 40, 20, 9, 70, lengths, reverse, recorded=False))
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_layer_norm", "lstm_projected"])
 @pytest.mark.parametrize(("T", "N"), [(5, 3), (1, 4), (4, 1), (1, 1), (3, 9)])
 def test_any_layout_of_memory(name: str, T: int, N: int):

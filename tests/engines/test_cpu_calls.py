@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not native.available, reason=f"compiled engine {
 PROGRAMS = {name: built_in.program for name, built_in in BUILT_IN.items()}
 DTYPES = [torch.float32, torch.float64]
 THREE = ["lstm", "gru_reset_before", "lstm_layer_norm"]
-SPLITS = {"rows": (12, 16, 32, 64), "units": (25, 2, 32, 160), "one row's units": (40, 1, 16, 192)}
+SPLITS = {"rows": (45, 16, 32, 64), "units": (25, 2, 32, 160), "one row's units": (40, 1, 16, 192)}
 Shape = tuple[int, int, int, int]
 """T, N, I, H at which two threads split the rows, or the hidden units (csrc/engine.cpp)."""
 
