@@ -35,13 +35,14 @@ def repeated(
     x: Tensor,
     families: Sequence[Mapping[str, Tensor]],
     widths: Sequence[tuple[int, ...]],
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """The output (T, N, H) and final states (layers, N, width) of layers one on another, each from
     its states' initial values, where the compiled engine runs.
 
     A small network's call takes as long as all that comes before it, so what was worked out for one
-    call serves those of the same shapes. ``widths``: of each layer's states. None where that cannot
-    be: see ``run_directions``.
+    call serves those of the same shapes. ``widths``: of each layer's states. ``lengths``: checked
+    already. None where that cannot be: see ``run_directions``.
     """
     tensors = [[layer[name] for name in program.families] for layer in families]
     shapes = [(t.shape, t.dtype) for layer in tensors for t in layer]
@@ -57,16 +58,18 @@ def repeated(
         known = _known[key] = _know(program, x, families, widths)
     if known is None:
         return None
-    return _trained(known, x, tensors) if torch.is_grad_enabled() else known.predict(x, tensors)
+    if lengths is None and not torch.is_grad_enabled():
+        return known.predict(x, tensors)
+    return _layer_by_layer(known, x, tensors, lengths)
 
 
-def _trained(
-    known: _Known, x: Tensor, families: Sequence[Sequence[Tensor]]
+def _layer_by_layer(
+    known: _Known, x: Tensor, families: Sequence[Sequence[Tensor]], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The same with a graph for the way back."""
-    finals = []
+    """With a graph for the way back where gradients are wanted, or of ragged rows."""
+    finals, options = [], cpu.Options(lengths, False, None)
     for job, states, own in zip(known.jobs, known.states, families, strict=True):
-        fresh = replace(job, tensors=[*states, *[t.contiguous() for t in own]])
+        fresh = cpu.Job(job.call, options, [*states, *[t.contiguous() for t in own]])
         ((x, *last),) = cpu.returned([fresh], x)
         finals.append(last)
     if len(finals) == 1:

@@ -143,21 +143,28 @@ class Stack(WithBlocks, nn.Module):
                 return parameter.dtype
         return next(self.parameters()).dtype  # a parametrisation holds them
 
-    def _again(self, input: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """What ``_run`` returns, by the shortest way. None where a call is not plain: on a tensor,
-        in one direction, with nothing between the layers and no step forgotten."""
-        plain = (
-            type(input) is Tensor
-            and input.dim() == 3
-            and not (torch.is_grad_enabled() and self.checkpoint)
-            and not (self.bidirectional or self.residual or self.learn_initial_state)
-            and not self._draws()
+    def _plain(self) -> bool:
+        """Whether a call is in one direction, with nothing between the layers, nothing drawn and
+        no step forgotten."""
+        return not (
+            self.bidirectional
+            or self.residual
+            or self.learn_initial_state
+            or (self.checkpoint and torch.is_grad_enabled())
+            or self._draws()
         )
-        if not plain or input.shape[2] != self.input_size or input.dtype != self._dtype():
+
+    def _again(self, input: Any, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+        """What ``_run`` returns, by the shortest way. None where a call is not plain, or on
+        anything but a tensor of rows."""
+        tensor = type(input) is Tensor and input.dim() == 3 and input.shape[2] == self.input_size
+        if not tensor or input.dtype != self._dtype() or not self._plain():
             return None
-        x = input.transpose(0, 1) if self.batch_first else input
+        x, ragged = input.transpose(0, 1) if self.batch_first else input, None
+        if lengths is not None:
+            ragged = self._enter(input, lengths).lengths
         families = [self._families(layer, 0) for layer in range(self.num_layers)]
-        found = repeated(self.program, x, families, self._state_widths)
+        found = repeated(self.program, x, families, self._state_widths, ragged)
         if found is None:
             return None
         output, states = found
@@ -170,8 +177,8 @@ class Stack(WithBlocks, nn.Module):
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:
         traced = torch.compiler.is_compiling()
-        if not traced and hx is None and lengths is None and record is None:
-            found = self._again(input)
+        if not traced and hx is None and record is None:
+            found = self._again(input, lengths)
             if found is not None:
                 return found
         batch = self._enter(input, None if traced else lengths)
