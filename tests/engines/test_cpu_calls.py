@@ -29,7 +29,7 @@ DTYPES = [torch.float32, torch.float64]
 THREE = ["lstm", "gru_reset_before", "lstm_layer_norm"]
 SPLITS = {"rows": (45, 16, 32, 64), "units": (25, 2, 32, 160), "one row's units": (40, 1, 16, 192)}
 Shape = tuple[int, int, int, int]
-"""T, N, I, H at which two threads split the rows, or the hidden units (csrc/engine.cpp)."""
+"""T, N, I, H at which two threads split the rows, or the hidden units (csrc/job.cpp)."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,261 @@
+#include "job.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace headgate {
+
+namespace {
+
+constexpr std::int64_t kSecondLevelCache = 768 * 1024;
+
+} // namespace
+
+void Job::prepare(const Call &call, int threads) {
+  call_ = &call;
+  binding_ = call.binding;
+  size_ = binding_->is_double ? 8 : 4;
+  weights_.clear();
+  addresses_.clear();
+  for (const Packing &packing : binding_->packings) {
+    weights_.push_back(packed(packing, call.bases[packing.base], binding_->is_double, threads));
+    addresses_.push_back(weights_.back().get());
+  }
+  const std::int64_t rows = binding_->rows;
+  total_ = binding_->steps * rows;
+  if (call.lengths != nullptr)
+    total_ = std::accumulate(call.lengths, call.lengths + rows, std::int64_t{0});
+}
+
+Split Job::split_for(int threads) const {
+  if (threads < 2 || work() < kWorthThreads)
+    return Split::none;
+  const std::int64_t bytes = binding_->plan->weight_elements() * static_cast<std::int64_t>(size_);
+  const bool rows_suffice = binding_->rows >= 2 * threads;
+  if (rows_suffice && (bytes <= kSecondLevelCache || binding_->rows >= 32 * threads))
+    return Split::rows;
+  const std::int64_t each_step = work() / std::max<std::int64_t>(binding_->steps, 1);
+  if (each_step >= 30000)
+    return Split::units;
+  return rows_suffice ? Split::rows : Split::none;
+}
+
+// Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
+// has its share of the long ones.
+void Job::order_rows(int dealt) {
+  const auto n = static_cast<std::size_t>(binding_->rows);
+  rows_.resize(n);
+  lengths_.resize(n);
+  starts_.assign(1, 0);
+  std::iota(rows_.begin(), rows_.end(), 0);
+  if (call_->lengths == nullptr) {
+    for (int t = 1; t <= dealt; ++t)
+      starts_.push_back(binding_->rows * t / dealt);
+  } else {
+    std::vector<std::int64_t> sorted(rows_);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+    rows_.clear();
+    for (int t = 0; t < dealt; ++t) {
+      for (auto r = static_cast<std::size_t>(t); r < n; r += static_cast<std::size_t>(dealt))
+        rows_.push_back(sorted[r]);
+      starts_.push_back(static_cast<std::int64_t>(rows_.size()));
+    }
+  }
+  for (std::size_t r = 0; r < n; ++r)
+    lengths_[r] = length(rows_[r]);
+}
+
+Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const {
+  const TensorSpec &spec = binding_->plan->view().tensors.data[tensor];
+  const Found &found = binding_->tensors[tensor].place;
+  const std::int64_t width = padded(spec.width);
+  char *base = address(found);
+  Place p{{base, base}, found.by_time, found.by_row, 0, 0, spec.width, 0};
+  const auto room = [&](std::int64_t elements) {
+    return arena.take(static_cast<std::size_t>(elements) * size_);
+  };
+  switch (spec.kind) {
+  case Kind::state:
+    p = {{room(binding_->rows * width), room(binding_->rows * width)},
+         0,
+         0,
+         0,
+         width,
+         spec.width,
+         0};
+    break;
+  case Kind::partial:
+    p.base[0] = p.base[1] = room(binding_->rows * spec.panels);
+    p.by_time = p.by_row = 0;
+    p.by_position = p.panels = spec.panels;
+    break;
+  case Kind::row:
+    if (base == nullptr) {
+      p.base[0] = p.base[1] = room(binding_->rows * width);
+      p.by_row = 0;
+      p.by_position = width;
+    }
+    break;
+  case Kind::chunk:
+    p.base[0] = p.base[1] = room(chunk_rows * width);
+    p.by_time = p.by_row = 0;
+    p.by_chunk = width;
+    break;
+  case Kind::chunk_partial:
+    p.base[0] = p.base[1] = room(chunk_rows * spec.panels);
+    p.by_time = p.by_row = 0;
+    p.by_chunk = p.panels = spec.panels;
+    break;
+  case Kind::step:
+  case Kind::vector:
+    break;
+  }
+  return p;
+}
+
+void Job::lay_out(Arena &arena) {
+  const LoopPlan &view = binding_->plan->view();
+  const bool by_rows = split_ == Split::rows;
+  const std::int64_t local_rows =
+      by_rows ? (binding_->rows + threads_ - 1) / threads_ : binding_->rows;
+  const std::int64_t chunk_steps =
+      view.before.size == 0 || chained_
+          ? 16
+          : std::clamp<std::int64_t>(96 / std::max<std::int64_t>(local_rows, 1), 1, 64);
+  const std::int64_t chunk_rows = chunk_steps * local_rows;
+  places_.resize(static_cast<std::size_t>(threads_));
+  shares_.resize(static_cast<std::size_t>(threads_));
+  for (auto &mine : places_)
+    mine.resize(view.tensors.size);
+  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
+    const Kind kind = view.tensors.data[k].kind;
+    const bool own = by_rows && (kind == Kind::chunk || kind == Kind::chunk_partial);
+    Place place = place_of(k, arena, chunk_rows);
+    for (std::size_t t = 0; t < places_.size(); ++t) {
+      if (own && t > 0)
+        place = place_of(k, arena, chunk_rows);
+      Place &mine = places_[t][k] = place;
+      const std::int64_t skipped =
+          by_rows ? starts_[t] * place.by_position * static_cast<std::int64_t>(size_) : 0;
+      for (void *&base : mine.base) { // positions count from the thread's first row
+        if (base != nullptr)
+          base = static_cast<char *>(base) + skipped;
+      }
+    }
+  }
+  const auto numbers = [&](std::int64_t count) {
+    return static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(count) * 8));
+  };
+  for (int t = 0; t < threads_; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    const std::int64_t first = by_rows ? starts_[at] : 0;
+    const std::int64_t last = by_rows ? starts_[at + 1] : binding_->rows;
+    Share &s = shares_[at] = Share{};
+    s.plan = &view;
+    s.places = places_[at].data();
+    s.weights = addresses_.data();
+    s.rows = rows_.data() + first;
+    s.lengths = lengths_.data() + first;
+    s.row_count = last - first;
+    s.steps = s.row_count == 0 ? 0 : s.lengths[0];
+    s.chunk_steps = chunk_steps;
+    s.reverse = binding_->reverse;
+    s.time = numbers(chunk_rows);
+    s.row = numbers(chunk_rows);
+    s.step = numbers(chunk_rows);
+    s.chunk_start = numbers(chunk_steps);
+    s.slots = arena.take(slots_bytes(view, size_));
+    s.seed = call_->seed;
+    s.first_step = call_->first_step;
+    s.streams = call_->streams;
+    s.part = by_rows ? 0 : t;
+    s.parts = by_rows ? 1 : threads_;
+    s.arrivals = split_ == Split::units ? arrivals_.data() : nullptr;
+    s.meeting = by_rows ? arrivals_.data() : nullptr;
+    s.thread = t;
+    s.threads = threads_;
+    s.all_steps = binding_->steps;
+    s.stretch = product_threads_ == threads_ ? stretch_steps() : 0;
+    s.context = this;
+    s.after = [](void *job, int thread, std::int64_t from, std::int64_t to) {
+      static_cast<Job *>(job)->multiply(thread, from, to);
+    };
+    s.source = chained_ ? source_ : nullptr;
+    s.progress = chained_ ? &progress_ : nullptr;
+  }
+  packed_.clear();
+  sums_.clear();
+  if (product_threads_ == 0)
+    return;
+  std::size_t packed = 0;
+  for (const OuterJob &job : outers_)
+    packed = std::max(packed, kernels_->outer_scratch(job, product_threads_).packed);
+  for (int t = 0; t < product_threads_; ++t) {
+    packed_.push_back(static_cast<char *>(arena.take(packed)));
+    std::vector<char *> &mine = sums_.emplace_back();
+    for (const OuterJob &job : outers_)
+      mine.push_back(
+          static_cast<char *>(arena.take(kernels_->outer_scratch(job, product_threads_).sums)));
+  }
+}
+
+// States from their initial values, or to their final ones.
+void Job::copy_states(bool into) {
+  const LoopPlan &view = binding_->plan->view();
+  for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
+    if (view.tensors.data[k].kind != Kind::state)
+      continue;
+    const Bound &bound = binding_->tensors[k];
+    for (std::size_t t = 0; t + 1 < starts_.size(); ++t) {
+      const Place &place = places_[t][k];
+      const std::size_t bytes = place.width * size_;
+      for (std::int64_t i = starts_[t]; i < starts_[t + 1]; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const bool second = into == view.backward && (lengths_[at] & 1);
+        char *here = static_cast<char *>(place.base[second]) +
+                     static_cast<std::size_t>((i - starts_[t]) * place.by_position) * size_;
+        const Found outside{into ? bound.place.base : bound.final, 0, 0, place.width};
+        char *there = row(outside, 0, rows_[at]);
+        std::memcpy(into ? here : there, into ? there : here, bytes);
+      }
+    }
+  }
+}
+
+void Job::start() {
+  copy_states(true);
+  for (const Tail &z : binding_->zeroed)
+    std::memset(address(z.place), 0, static_cast<std::size_t>(binding_->rows * z.width) * size_);
+  for (const History &h : binding_->histories) {
+    const Found start{h.start, 0, 0, h.width};
+    for (std::int64_t n = 0; n < binding_->rows; ++n) {
+      std::memcpy(row(h.place, binding_->reverse ? binding_->steps : 0, n), row(start, 0, n),
+                  static_cast<std::size_t>(h.width) * size_);
+    }
+  }
+}
+
+void Job::finish() {
+  copy_states(false);
+  for (const History &h : binding_->histories) {
+    const Found final{h.final, 0, 0, h.width};
+    for (std::int64_t n = 0; n < binding_->rows; ++n) {
+      std::memcpy(row(final, 0, n), row(h.place, binding_->reverse ? 0 : length(n), n),
+                  static_cast<std::size_t>(h.width) * size_);
+    }
+  }
+  if (call_->lengths == nullptr)
+    return;
+  for (const Tail &tail : binding_->tails) {
+    for (std::int64_t t = 0; t < binding_->steps; ++t) {
+      for (std::int64_t n = 0; n < binding_->rows; ++n) {
+        if (t >= length(n))
+          std::memset(row(tail.place, t, n), 0, static_cast<std::size_t>(tail.width) * size_);
+      }
+    }
+  }
+}
+
+} // namespace headgate

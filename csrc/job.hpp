@@ -1,0 +1,152 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <list>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "engine.hpp"
+
+// One call, prepared: its rows and memory for each thread, and the products over all its steps.
+
+namespace headgate {
+
+constexpr std::int64_t kWorthThreads = 400000; // multiply-adds that outweigh waking them
+
+template <class T> Span<T> span(const std::vector<T> &v) {
+  return {v.data(), static_cast<std::uint32_t>(v.size())};
+}
+
+// Memory of a calling thread that is kept between calls, so that a call allocates nothing.
+class Arena {
+public:
+  void *take(std::size_t bytes) {
+    const std::size_t at = used_;
+    used_ += (bytes + 127) / 128 * 128;
+    return data_ == nullptr ? nullptr : static_cast<char *>(data_) + at;
+  }
+  // Measure with `take` after `clear`, then `reserve`, then take the same again.
+  void reserve() {
+    if (used_ > size_) {
+      std::free(store_);
+      store_ = std::aligned_alloc(128, (used_ + 127) / 128 * 128);
+      size_ = store_ == nullptr ? 0 : used_;
+      if (store_ == nullptr)
+        throw std::bad_alloc();
+    }
+    used_ = 0;
+    data_ = store_;
+  }
+  void clear() {
+    used_ = 0;
+    data_ = nullptr;
+  }
+  ~Arena() { std::free(store_); }
+
+private:
+  void *store_ = nullptr, *data_ = nullptr;
+  std::size_t size_ = 0, used_ = 0;
+};
+
+enum class Split { none, rows, units };
+
+class Job {
+public:
+  void prepare(const Call &call, int threads);
+  std::int64_t work() const { return binding_->plan->depth_work() * total_; }
+  int threads() const { return threads_; }
+  Split split_for(int threads) const;
+
+  // Products over all steps, shared by so many threads: by those of the loop while it goes on, or
+  // after it.
+  void plan_products(const Kernels &kernels, int threads);
+  bool products_wait() const {
+    return product_threads_ > 0 && (product_threads_ != threads_ || binding_->steps == 0);
+  }
+  void multiply(int thread, std::int64_t from, std::int64_t to);
+  // Where the loop did not: after it.
+  void multiply_now();
+
+  // One thread, which waits for what `before` has done.
+  void follow(const Job *before) {
+    split(Split::none, 1);
+    source_ = before == nullptr ? nullptr : &before->progress_;
+    progress_ = 0;
+    chained_ = true;
+  }
+
+  void split(Split how, int threads) {
+    chained_ = false;
+    split_ = how;
+    threads_ = how == Split::none ? 1 : threads;
+    product_threads_ = 0;
+    arrivals_.assign(how == Split::none ? 0 : static_cast<std::size_t>(threads), Arrivals{});
+    order_rows(how == Split::rows ? threads_ : 1);
+  }
+
+  // Lays out the memory of all threads; run twice, first to measure it.
+  void lay_out(Arena &arena);
+
+  void start();
+  void loop(const Kernels &kernels, int thread) const {
+    (binding_->is_double ? kernels.run_double
+                         : kernels.run_float)(shares_[static_cast<std::size_t>(thread)]);
+  }
+  void finish();
+  void release() { weights_.clear(); }
+
+private:
+  char *address(const Found &f) const {
+    return f.base < 0 ? nullptr
+                      : static_cast<char *>(call_->bases[f.base]) +
+                            f.offset * static_cast<std::int64_t>(size_);
+  }
+  char *row(const Found &f, std::int64_t time, std::int64_t n) const {
+    return address(f) + (time * f.by_time + n * f.by_row) * static_cast<std::int64_t>(size_);
+  }
+  std::int64_t length(std::int64_t n) const {
+    return call_->lengths == nullptr ? binding_->steps : call_->lengths[n];
+  }
+  void order_rows(int dealt);
+  Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
+  void copy_states(bool into);
+  Rows matrix(const Found &f);
+  void list_steps();
+  std::int64_t stretch_steps() const;
+  Stretch stretch(std::int64_t from, std::int64_t to) const;
+
+  const Call *call_ = nullptr;
+  const Binding *binding_ = nullptr;
+  std::size_t size_ = 4;
+  std::int64_t total_ = 0; // valid steps of all rows
+  Split split_ = Split::none;
+  int threads_ = 1;
+  std::vector<std::shared_ptr<const void>> weights_;
+  std::vector<const void *> addresses_;
+  std::vector<std::vector<Place>> places_; // by thread
+  std::vector<Share> shares_;
+  std::vector<std::int64_t> rows_, lengths_;
+  std::vector<std::int64_t> starts_; // where each thread's rows begin
+  std::vector<Arrivals> arrivals_;
+  const std::int64_t *source_ = nullptr;
+  alignas(64) std::int64_t progress_ = 0; // steps done
+  bool chained_ = false;
+
+  // Products over all steps.
+  const Kernels *kernels_ = nullptr;
+  int product_threads_ = 0; // 0: there are none
+  std::vector<std::vector<Columns>> columns_;
+  std::vector<std::vector<Outer>> terms_;
+  std::vector<std::vector<Through>> segments_;
+  std::vector<OuterJob> outers_;
+  std::vector<ThroughJob> throughs_;
+  std::vector<std::int64_t> first_of_;         // in the lists: where each step begins
+  std::vector<std::int64_t> valid_;            // numbers of the valid (time, row), step by step
+  std::list<std::vector<std::int64_t>> lists_; // the same for matrices that lie otherwise
+  std::vector<char *> packed_;                 // by thread
+  std::vector<std::vector<char *>> sums_;
+};
+
+} // namespace headgate
