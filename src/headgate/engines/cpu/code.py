@@ -36,11 +36,13 @@ Slot = int | tuple[str, float]
 
 Made = Mapping[Slot, tuple[str, list[Slot]]]
 """Operation and arguments by the slot, for slots with one use."""
-Rule = Callable[[str, list[Slot], Made], tuple[str, list[Slot], list[Slot]] | None]
+Joined = tuple[str, list[Slot], list[Slot]] | None
+"""Operation, arguments, slots no longer made."""
+Rule = Callable[[str, list[Slot], Made], Joined]
 ONE: Slot = ("constant", 1.0)
 
 
-def _with_product(op: str, args: list[Slot], made: Made) -> Any:
+def _with_product(op: str, args: list[Slot], made: Made) -> Joined:
     """a b + c and c - a b."""
     for k in (1, 0) if op == "add" else (1,) if op == "sub" else ():
         inner, factors = made.get(args[k], ("", []))
@@ -49,7 +51,7 @@ def _with_product(op: str, args: list[Slot], made: Made) -> Any:
     return None
 
 
-def _slope(op: str, args: list[Slot], made: Made) -> Any:
+def _slope(op: str, args: list[Slot], made: Made) -> Joined:
     """y (1 - y) d and (1 - y²) d, the steps back through sigmoid and tanh."""
     if op != "mul":
         return None
@@ -111,22 +113,22 @@ class Code:
 
     def _join_uses(self, rule: Rule) -> None:
         """Replaces an instruction by one that does also what makes its arguments, where nobody
-        else uses them. The rule is asked for (operation, arguments, slots no longer made)."""
+        else uses them."""
         uses: dict[Slot, int] = {}
         for _, _, args, *_ in self.instructions:
             for arg in args:
                 uses[arg] = uses.get(arg, 0) + 1
         for slot, _ in (*self.stores, *self.sums):
             uses[slot] = uses.get(slot, 0) + 2
-        made: dict[Slot, tuple[str, list[Slot]]] = {}
+        made: dict[bool, dict[Slot, tuple[str, list[Slot]]]] = {False: {}, True: {}}
         joined, gone = [], set[Slot]()
         for op, out, args, low, high, narrow in self.instructions:
-            if not narrow:
-                found = rule(op, args, {s: m for s, m in made.items() if uses[s] == 1})
-                if found is not None:
-                    op, args, without = found
-                    gone.update(without)
-                made[out] = op, args
+            found = rule(op, args, made[narrow])
+            if found is not None:
+                op, args, without = found
+                gone.update(without)
+            if uses.get(out) == 1:
+                made[narrow][out] = op, args
             joined.append((op, out, args, low, high, narrow))
         self.instructions = [i for i in joined if i[1] not in gone]
 
