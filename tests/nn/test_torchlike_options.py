@@ -107,6 +107,28 @@ def test_parametrized_weights_are_used() -> None:
     torch.testing.assert_close(ours(x)[0], theirs(x)[0])
 
 
+@pytest.mark.parametrize("rows", [4, 5000], ids=["few rows", "many rows"])
+@pytest.mark.parametrize("lengths", [False, True], ids=["full", "ragged"])
+@pytest.mark.parametrize("grad", [False, True], ids=["predicting", "training"])
+def test_a_weight_is_computed_once_a_call(rows: int, lengths: bool, grad: bool) -> None:
+    """Spectral normalisation, say, takes one step of its iteration each time it is asked."""
+
+    class Counted(nn.Module):
+        times = 0
+
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            self.times += 1
+            return 2 * weight
+
+    ours, counted = hn.LSTM(I, H), Counted()
+    torch.nn.utils.parametrize.register_parametrization(ours, "weight_hh_l0", counted)
+    counted.times = 0
+    given = torch.arange(rows) % (T + 1) if lengths else None
+    with torch.set_grad_enabled(grad):
+        ours(torch.randn(T, rows, I), lengths=given)
+    assert counted.times == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_pickles_and_conversions_work(kind: str) -> None:
     ours = getattr(hn, kind)(I, H, 2, zoneout=0.1).eval()

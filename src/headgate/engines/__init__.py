@@ -11,7 +11,7 @@ from headgate.engines.dispatch import (
     run_directions,
 )
 from headgate.engines.random import MaskKey
-from headgate.engines.repeated import repeated
+from headgate.engines.repeated import repeated, worth_remembering
 
 __all__ = [
     "ENGINES",
@@ -24,4 +24,5 @@ __all__ = [
     "run",
     "run_chain",
     "run_directions",
+    "worth_remembering",
 ]

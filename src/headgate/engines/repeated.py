@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from headgate import native
 from headgate.engines import cpu
 from headgate.engines.dispatch import REMEMBERED, Direction, choose, inside_functorch, job_of
 from headgate.program.program import Program
@@ -30,6 +31,21 @@ class _Known:
 _known: dict[Any, _Known | None] = {}
 
 
+def worth_remembering(x: Tensor, widths: Sequence[tuple[int, ...]]) -> bool:
+    """Whether ``repeated`` may serve a call; asks nothing of the weights, which a module may have
+    to compute."""
+    return (
+        native.available
+        and os.environ.get("HEADGATE_ENGINE") in (None, "", "cpu")
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and x.shape[1] * max(map(max, widths)) <= SMALL
+        and len(set(widths)) == 1
+        and not torch.is_autocast_enabled("cpu")
+        and not inside_functorch()
+    )
+
+
 def repeated(
     program: Program,
     x: Tensor,
@@ -41,15 +57,12 @@ def repeated(
     its states' initial values, where the compiled engine runs.
 
     A small network's call takes as long as all that comes before it, so what was worked out for one
-    call serves those of the same shapes. ``widths``: of each layer's states. ``lengths``: checked
-    already. None where that cannot be: see ``run_directions``.
+    call serves those of the same shapes. ``x`` is ``worth_remembering``. ``widths``: of each
+    layer's states. ``lengths``: checked already. None where that cannot be: ``run_directions``.
     """
     tensors = [[layer[name] for name in program.families] for layer in families]
     shapes = [(t.shape, t.dtype) for layer in tensors for t in layer]
-    key = (program, x.shape, x.stride(), x.dtype, os.environ.get("HEADGATE_ENGINE"))
-    key = (*key, *widths, *shapes)
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or inside_functorch():
-        return None
+    key = (program, x.shape, x.stride(), x.dtype, *widths, *shapes)
     try:
         known = _known[key]
     except KeyError:
@@ -83,8 +96,7 @@ def _know(
     families: Sequence[Mapping[str, Tensor]],
     widths: Sequence[tuple[int, ...]],
 ) -> _Known | None:
-    large = x.shape[1] * max(map(max, widths)) > SMALL
-    if large or x.numel() == 0 or choose(program, like=x).engine != "cpu":
+    if choose(program, like=x).engine != "cpu":
         return None
     jobs, starts, seen = [], [], x.detach()
     for layer, own in zip(families, widths, strict=True):

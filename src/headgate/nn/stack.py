@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, choose, repeated
+from headgate.engines import Choice, choose, repeated, worth_remembering
 from headgate.engines.pieces import check_checkpoint
 from headgate.nn import states
 from headgate.nn.autocast import caster
@@ -161,6 +161,8 @@ class Stack(WithBlocks, nn.Module):
         if not tensor or input.dtype != self._dtype() or not self._plain():
             return None
         x, ragged = input.transpose(0, 1) if self.batch_first else input, None
+        if not worth_remembering(x, self._state_widths):
+            return None
         if lengths is not None:
             ragged = self._enter(input, lengths).lengths
         families = [self._families(layer, 0) for layer in range(self.num_layers)]
