@@ -112,3 +112,60 @@ def test_input_of_any_strides() -> None:
             wide[:, :1].expand(5, 3, 6)[..., :3],
         ):
             assert torch.equal(layer(x)[0], layer(x.contiguous())[0])
+
+
+def given_states(layer: Any, rows: int, apart: bool = False) -> tuple[torch.Tensor, ...]:
+    """Initial states as a user has them; ``apart``: not side by side in memory."""
+    shapes = [(layer.num_layers, rows, width) for width in layer._state_widths[0]]
+    if apart:
+        return tuple(torch.randn(*s[:2], 2 * s[2])[..., ::2].requires_grad_() for s in shapes)
+    return tuple(torch.randn(s).requires_grad_() for s in shapes)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_from_given_states_both_ways_agree(cell: str, layers: int, apart: bool) -> None:
+    torch.manual_seed(0)
+    layer = Recurrent(cell, 5, 7, num_layers=layers)
+    hx = given_states(layer, 6, apart)
+    x = torch.randn(4, 6, 5, requires_grad=True)
+    with torch.no_grad():
+        assert_equal(layer(x, hx), layer(x, hx, record=Record("h")))
+    wanted = [x, *hx, *layer.parameters()]
+    found = []
+    for options in ({}, {"record": Record("h")}, {"lengths": [4] * 6}):
+        output, states = layer(x, hx, **options)
+        value = torch.stack([(k + 1) * (t**2).sum() for k, t in enumerate((output, *states))])
+        found.append(torch.autograd.grad(value.sum(), wanted))
+    for gradients in found[1:]:
+        for one, other in zip(found[0], gradients, strict=True):
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_second_derivatives_from_given_states(layers: int) -> None:
+    torch.manual_seed(0)
+    layer = headgate.LSTM(2, 3, num_layers=layers).double()
+    hx = tuple(t.detach().double().requires_grad_() for t in given_states(layer, 2))
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def run(x: torch.Tensor, *hx: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output, states = layer(x, hx)
+        return output, *states
+
+    assert torch.autograd.gradgradcheck(run, (x, *hx))
+
+
+def test_given_states_that_do_not_fit_are_still_refused() -> None:
+    layer, drop_in, x = Recurrent("lstm", 3, 4), headgate.LSTM(3, 4), torch.randn(5, 2, 3)
+    h = torch.zeros(1, 2, 4)
+    with torch.no_grad():
+        layer(x, (h, h))
+        with pytest.raises(ValueError, match=r"expected initial state c of shape \(1, 2, 4\)"):
+            layer(x, (h, torch.zeros(1, 3, 4)))
+        with pytest.raises(TypeError, match="tuple of 2 initial states"):
+            layer(x, (h,))
+        with pytest.raises(RuntimeError, match=r"Expected hidden\[0\] size \(1, 2, 4\)"):
+            drop_in(x, (torch.zeros(1, 3, 4), h))

@@ -1,4 +1,4 @@
-"""Plain calls again and again: layers one on another, from initial states that never change."""
+"""Plain calls again and again: layers one on another, with nothing between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ SMALL = 1 << 14
 
 @dataclass(frozen=True)
 class _Known:
-    """What serves all calls of one shape: how to predict, and each layer's job and states."""
+    """What serves all calls of one shape: how to predict, and each layer's job and states where
+    none are given: (N, width) each, and of a single layer (1, N, width)."""
 
     predict: cpu.Repeated
     jobs: list[cpu.Job]
@@ -51,14 +52,17 @@ def repeated(
     x: Tensor,
     families: Sequence[Mapping[str, Tensor]],
     widths: Sequence[tuple[int, ...]],
+    initial: Sequence[Tensor] | None = None,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-    """The output (T, N, H) and final states (layers, N, width) of layers one on another, each from
-    its states' initial values, where the compiled engine runs.
+    """The output (T, N, H) and final states (layers, N, width) of layers one on another, where the
+    compiled engine runs.
 
     A small network's call takes as long as all that comes before it, so what was worked out for one
     call serves those of the same shapes. ``x`` is ``worth_remembering``. ``widths``: of each
-    layer's states. ``lengths``: checked already. None where that cannot be: ``run_directions``.
+    layer's states. ``initial``: a tensor (layers, N, width) for each state, checked already as
+    ``lengths`` are; None: the states' initial values. None where that cannot be:
+    ``run_directions``.
     """
     tensors = [[layer[name] for name in program.families] for layer in families]
     shapes = [(t.shape, t.dtype) for layer in tensors for t in layer]
@@ -72,21 +76,29 @@ def repeated(
     if known is None:
         return None
     if lengths is None and not torch.is_grad_enabled():
-        return known.predict(x, tensors)
-    return _layer_by_layer(known, x, tensors, lengths)
+        return known.predict(x, tensors, initial)
+    states: Sequence[Sequence[Tensor]] = known.states
+    if initial is not None:
+        alone = len(families) == 1
+        states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
+    return _layer_by_layer(known, x, tensors, states, lengths)
 
 
 def _layer_by_layer(
-    known: _Known, x: Tensor, families: Sequence[Sequence[Tensor]], lengths: Tensor | None
+    known: _Known,
+    x: Tensor,
+    families: Sequence[Sequence[Tensor]],
+    states: Sequence[Sequence[Tensor]],
+    lengths: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """With a graph for the way back where gradients are wanted, or of ragged rows."""
     finals, options = [], cpu.Options(lengths, False, None)
-    for job, states, own in zip(known.jobs, known.states, families, strict=True):
-        fresh = cpu.Job(job.call, options, [*states, *[t.contiguous() for t in own]])
+    for job, begun, own in zip(known.jobs, states, families, strict=True):
+        fresh = cpu.Job(job.call, options, [*begun, *[t.contiguous() for t in own]])
         ((x, *last),) = cpu.returned([fresh], x)
         finals.append(last)
     if len(finals) == 1:
-        return x, tuple(last.unsqueeze(0) for last in finals[0])
+        return x, tuple(finals[0])
     return x, tuple(map(torch.stack, zip(*finals, strict=True)))
 
 
@@ -113,4 +125,6 @@ def _know(
         predict = cpu.Repeated(jobs, x)
     except ValueError:
         return None
+    if len(starts) == 1:  # states as a user gets them need nothing done to them
+        starts = [[t.unsqueeze(0) for t in starts[0]]]
     return _Known(predict, [replace(job, tensors=()) for job in jobs], starts)

@@ -154,19 +154,24 @@ class Stack(WithBlocks, nn.Module):
             or self._draws()
         )
 
-    def _again(self, input: Any, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    def _again(
+        self, input: Any, hx: Any, lengths: Any = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """What ``_run`` returns, by the shortest way. None where a call is not plain, or on
-        anything but a tensor of rows."""
+        anything but tensors of rows."""
         tensor = type(input) is Tensor and input.dim() == 3 and input.shape[2] == self.input_size
         if not tensor or input.dtype != self._dtype() or not self._plain():
             return None
         x, ragged = input.transpose(0, 1) if self.batch_first else input, None
         if not worth_remembering(x, self._state_widths):
             return None
+        initial = None if hx is None else (hx,) if type(hx) is Tensor else hx
+        if initial is not None and not self._are_states(initial, x):
+            return None
         if lengths is not None:
             ragged = self._enter(input, lengths).lengths
         families = [self._families(layer, 0) for layer in range(self.num_layers)]
-        found = repeated(self.program, x, families, self._state_widths, ragged)
+        found = repeated(self.program, x, families, self._state_widths, initial, ragged)
         if found is None:
             return None
         output, states = found
@@ -174,13 +179,28 @@ class Stack(WithBlocks, nn.Module):
             return states[0][-1], states
         return output.transpose(0, 1) if self.batch_first else output, states
 
+    def _are_states(self, hx: Any, x: Tensor) -> bool:
+        """Whether these are initial states, as one tensor for each, of an input (T, N, I)."""
+        widths = self._state_widths[0]
+        return (
+            type(hx) is tuple
+            and len(hx) == len(widths)
+            and all(
+                type(t) is Tensor
+                and t.shape == (self.num_layers, x.shape[1], width)
+                and t.dtype == x.dtype
+                and t.device == x.device
+                for t, width in zip(hx, widths, strict=True)
+            )
+        )
+
     @traced
     def _run(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:
         traced = torch.compiler.is_compiling()
-        if not traced and hx is None and record is None:
-            found = self._again(input, lengths)
+        if not traced and record is None:
+            found = self._again(input, hx, lengths)
             if found is not None:
                 return found
         batch = self._enter(input, None if traced else lengths)

@@ -77,8 +77,8 @@ class TorchLike(Stack):
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
         whole = lengths is None and record is None and not torch.compiler.is_compiling()
-        if whole and hx is None:
-            found = self._again(input)
+        if whole:
+            found = self._again(input, hx)
             if found is not None:
                 return found
         if whole and self._is_torchs(input):

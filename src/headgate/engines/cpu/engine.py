@@ -47,7 +47,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """A call, its options, and its tensors but for the input: states, families, probes."""
+    """A call, its options, and its tensors but for the input: states, families, probes.
+
+    States are (N, width); those of a single layer may be (1, N, width), as a user has them.
+    """
 
     call: Call
     options: Options
@@ -175,7 +178,7 @@ class Run:
         strides = tuple(None if c is None else (c.stride(0), c.stride(1)) for c in offered)
         shape = (*self.shape[:4], strides)
         bound = _bound(loop, shape, bind_backward if _graph_is_kept() else bind_last_backward)
-        zeros = x.new_zeros(N * max(s.shape[1] for s in self.states) + max(sizes.values()))
+        zeros = x.new_zeros(N * max(s.shape[-1] for s in self.states) + max(sizes.values()))
         lasts = [zeros if c is None else c.contiguous() for c in cotangents[1 : 1 + count]]
         firsts = [s.new_empty(s.shape) for s in self.states]
         gradient = x.new_empty(x.shape)
@@ -293,10 +296,15 @@ class CompiledLoop(torch.autograd.Function):
 def _by_torch(jobs: Sequence[Job], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     found: list[Tensor] = []
     for job, mine in zip(jobs, _split(jobs, tensors[1:]), strict=True):
-        options = job.options
+        options, count = job.options, len(job.call.plan.source.states)
         call, x = job.call.on(tensors[0], options.lengths, options.key)
         run = partial(through_torch, call)
-        found += in_time(run, call, options.lengths, options.reverse, [x, *mine])
+        states = [t.reshape(t.shape[-2:]) for t in mine[:count]]
+        output, *rest = in_time(
+            run, call, options.lengths, options.reverse, [x, *states, *mine[count:]]
+        )
+        finals = [t.reshape(s.shape) for t, s in zip(rest, mine[:count], strict=False)]
+        found += [output, *finals, *rest[count:]]
     return tuple(found)
 
 

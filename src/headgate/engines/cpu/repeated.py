@@ -13,7 +13,7 @@ from headgate.engines.cpu.weights import instruction_set
 
 
 class Repeated:
-    """Layers one on another, from initial states that are the same in every call.
+    """Layers one on another, from given states or from those of the first call.
 
     Raises ValueError where a call needs more than addresses: values that torch computes ahead, an
     input whose units are apart, or layers of different widths.
@@ -37,14 +37,21 @@ class Repeated:
         self.strides = [x.shape[1] * width * x.element_size() for width in next(iter(widths))]
 
     def __call__(
-        self, x: Tensor, families: Sequence[Sequence[Tensor]]
+        self,
+        x: Tensor,
+        families: Sequence[Sequence[Tensor]],
+        initial: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output (T, N, H), and the final states (layers, N, width)."""
+        """The output (T, N, H), and the final states (layers, N, width), as ``initial`` are."""
         T, N = x.shape[:2]
         finals = tuple([x.new_empty(shape) for shape in self.shapes])
         ends = [t.data_ptr() for t in finals]
-        calls, held = [], []
-        for binding, starts, own in zip(self.bindings, self.starts, families, strict=True):
+        calls, held, starts_of = [], [], self.starts
+        if initial is not None:
+            held = [t.contiguous() for t in initial]
+            begin = [(t.data_ptr(), stride) for t, stride in zip(held, self.strides, strict=True)]
+            starts_of = [[at + k * by for at, by in begin] for k in range(len(self.starts))]
+        for binding, starts, own in zip(self.bindings, starts_of, families, strict=True):
             output = x.new_empty(T, N, self.output_width)
             whole = [t.contiguous() for t in own]
             addresses = [x.data_ptr(), output.data_ptr(), 0, *starts]
