@@ -6,6 +6,7 @@
 
 #if !defined(_WIN32)
 #include <pthread.h>
+#include <unistd.h>
 #endif
 
 namespace headgate {
@@ -20,6 +21,14 @@ bool forked = false;
 } // namespace
 
 bool was_forked() { return forked; }
+
+const std::int64_t second_level_cache = [] {
+  std::int64_t bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  return bytes > 0 ? std::clamp<std::int64_t>(bytes, 256 << 10, 4 << 20) : 1 << 20;
+}();
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
   const std::size_t phases = view.before.size + view.loop.size;

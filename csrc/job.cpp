@@ -6,12 +6,6 @@
 
 namespace headgate {
 
-namespace {
-
-constexpr std::int64_t kSecondLevelCache = 768 * 1024;
-
-} // namespace
-
 void Job::prepare(const Call &call, int threads) {
   call_ = &call;
   binding_ = call.binding;
@@ -33,7 +27,7 @@ Split Job::split_for(int threads) const {
     return Split::none;
   const std::int64_t bytes = binding_->plan->weight_elements() * static_cast<std::int64_t>(size_);
   const bool rows_suffice = binding_->rows >= 2 * threads;
-  if (rows_suffice && (bytes <= kSecondLevelCache || binding_->rows >= 32 * threads))
+  if (rows_suffice && (bytes <= second_level_cache || binding_->rows >= 32 * threads))
     return Split::rows;
   const std::int64_t each_step = work() / std::max<std::int64_t>(binding_->steps, 1);
   if (each_step >= 30000)

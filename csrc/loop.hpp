@@ -258,6 +258,10 @@ struct Kernels {
   void (*apply_double)(Op, const double *x, double *out, std::size_t count);
 };
 
+// Bytes of a core's second-level cache. Decides what is done together, never in which order a sum
+// is taken.
+extern const std::int64_t second_level_cache;
+
 extern const Kernels kernels_baseline;
 #if defined(HEADGATE_X86)
 extern const Kernels kernels_avx2;

@@ -162,7 +162,6 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   return lanes[0];
 }
 
-constexpr std::int64_t kNear = 512 * 1024; // bytes that stay in a core's second-level cache
 constexpr std::int64_t kRowsTogether = 8;
 
 // A block of a phase: some rows, some panels, which are vectors of units. In a slot it is (row,
@@ -171,6 +170,8 @@ struct Block {
   std::int64_t at;          // its first row: position + start
   std::int64_t panel, unit; // its first
   int rows, panels;
+  std::int64_t tile;         // tiles of rows before it
+  std::int64_t next, nexts;  // the first panel that comes after its own, and how many
   std::int64_t units, valid; // of a row: in the slot, and in the tensors
   bool even;                 // rows are evenly apart in time and row number
   std::int64_t times, apart; // by so much
@@ -198,6 +199,7 @@ template <class T> struct Loop {
   std::int64_t start = 0; // the first active row, among those of a chunk of steps
   bool all_even = false;  // the active rows of the phase
   bool near = false;      // nobody waits for this thread, and its weights stay near
+  bool far = false;       // its weights do not stay near from step to step
 
   static constexpr int L = kLanes<T>;
 
@@ -234,7 +236,8 @@ template <class T> struct Loop {
     }
     for (std::uint32_t k = 0; k < plan.before.size + plan.loop.size; ++k)
       cuts[k].count = -1;
-    near = me.arrivals == nullptr && plan.weights * std::int64_t(sizeof(T)) <= kNear;
+    near = me.arrivals == nullptr && plan.weights * std::int64_t(sizeof(T)) <= stays_near();
+    far = plan.weights * std::int64_t(sizeof(T)) / me.parts > stays_near();
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -333,11 +336,15 @@ template <class T> struct Loop {
       b.panel = cut.from + share(cut.to - cut.from, p, cut.panel_blocks);
       b.panels =
           static_cast<int>(cut.from + share(cut.to - cut.from, p + 1, cut.panel_blocks) - b.panel);
+      const std::int64_t q = p + 1 < cut.panel_blocks ? p + 1 : 0;
+      b.next = cut.from + share(cut.to - cut.from, q, cut.panel_blocks);
+      b.nexts = cut.from + share(cut.to - cut.from, q + 1, cut.panel_blocks) - b.next;
       b.unit = b.panel * L;
       b.units = std::int64_t(b.panels) * L;
       b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
       for (std::int64_t r = 0; r < cut.row_blocks; ++r) {
-        b.at = first + share(count, share(cut.tiles, r, cut.row_blocks), cut.tiles);
+        b.tile = share(cut.tiles, r, cut.row_blocks);
+        b.at = first + share(count, b.tile, cut.tiles);
         b.rows = static_cast<int>(
             first + share(count, share(cut.tiles, r + 1, cut.row_blocks), cut.tiles) - b.at);
         b.even = all_even || evenly(b.at, b.rows, b.times, b.apart);
@@ -366,30 +373,36 @@ template <class T> struct Loop {
     // Whole rows where they leave room for a tile of them and the weights stay near: values may
     // then remain where they lie.
     const std::int64_t weights = std::int64_t(phase.weight) * mine * L;
-    const bool whole =
-        mine * (phase.products.size ? 4 : 1) <= room && weights * std::int64_t(sizeof(T)) <= kNear;
-    const std::int64_t rows = whole ? room / mine : room;
-    std::int64_t tall = tile_height(phase, mine);
+    const bool whole = mine * (phase.products.size ? 4 : 1) <= room &&
+                       weights * std::int64_t(sizeof(T)) <= stays_near();
+    // Panels that fill a tile: as many at the least, and no more than several tiles find near.
+    const std::int64_t slots = widest(phase);
+    std::int64_t least = slots == 0 || slots > kMaxVectors ? 1 : kMaxVectors / slots;
+    least = least < mine ? least : mine;
+    const std::int64_t rows = room / (whole ? mine : least);
+    std::int64_t tall = slots == 0 ? 1 : tile_rows(static_cast<int>(least * slots));
     if (tall > rows)
       tall = rows;
     c.tiles = (count + tall - 1) / tall;
     c.row_blocks = (c.tiles + rows / tall - 1) / (rows / tall);
     const std::int64_t together = (c.tiles + c.row_blocks - 1) / c.row_blocks; // tiles
     const std::int64_t most = together * ((count + c.tiles - 1) / c.tiles);
-    const std::int64_t panels = room / most < mine ? room / most : mine;
+    const std::int64_t panel = std::int64_t(phase.weight) * L * std::int64_t(sizeof(T)); // bytes
+    std::int64_t panels = room / most < mine ? room / most : mine;
+    if (panels * panel > stays_near())
+      panels = stays_near() / panel > least ? stays_near() / panel : least;
     c.panel_blocks = (mine + panels - 1) / panels;
     return c;
   }
 
-  // Rows of the tiles of a phase's products.
-  static std::int64_t tile_height(const Phase &phase, std::int64_t panels) {
-    std::int64_t widest = 0;
+  // Slots of the widest product.
+  static std::int64_t widest(const Phase &phase) {
+    std::int64_t found = 0;
     for (std::uint32_t k = 0; k < phase.products.size; ++k) {
-      const std::int64_t vectors = std::int64_t(phase.products.data[k].slots.size) * panels;
-      widest = vectors > widest ? vectors : widest;
+      const std::int64_t slots = phase.products.data[k].slots.size;
+      found = slots > found ? slots : found;
     }
-    return widest == 0 ? 1
-                       : tile_rows(widest < kMaxVectors ? static_cast<int>(widest) : kMaxVectors);
+    return found;
   }
 
   void back_home(const Span<Access> &list) const {
@@ -475,8 +488,10 @@ template <class T> struct Loop {
           const int g0 = static_cast<int>(share(b.panels, group, groups));
           const int panels = static_cast<int>(share(b.panels, group + 1, groups)) - g0;
           for (int s = 0; s < tile.segments; ++s) {
-            tile.parts[s].weights = static_cast<const T *>(me.weights[p.segments.data[s].weight]) +
-                                    done * L + (b.panel + g0) * tile.parts[s].panel;
+            auto &part = tile.parts[s];
+            const T *weights = static_cast<const T *>(me.weights[p.segments.data[s].weight]);
+            part.weights = weights + done * L + (b.panel + g0) * part.panel;
+            fetch_ahead(part, weights, b, (b.tile + t) * groups + group);
           }
           for (int g = 0; g < panels; ++g) {
             for (int v = 0; v < here; ++v) {
@@ -490,6 +505,16 @@ template <class T> struct Loop {
         }
       }
     }
+  }
+
+  // A part of the next panels, as much as there are steps k in the tile.
+  void fetch_ahead(typename Tile<T>::Part &part, const T *weights, const Block &b,
+                   std::int64_t tile) const {
+    constexpr std::int64_t kLine = 64 / sizeof(T);
+    const std::int64_t from = tile * part.depth * kLine;
+    const bool some = far && from + part.depth * kLine <= b.nexts * part.panel;
+    part.ahead = some ? weights + b.next * part.panel + from : part.weights;
+    part.ahead_stride = some ? kLine : 0;
   }
 
   // Where the sums of a slot go, and where they begin: from row to row and from panel to panel.
@@ -543,7 +568,6 @@ template <class T> struct Loop {
 
   void copy_in(const Place &place, const Block &b, T *to) const {
     const Walk w = walk(place, b, false);
-    const std::int64_t whole = b.valid / L * L;
     if (place.width == 1) {
       for (int r = 0; r < b.rows; ++r, to += L) {
         const T *from = row_of(w, place, b, r, false);
@@ -554,16 +578,10 @@ template <class T> struct Loop {
       }
       return;
     }
-    for (int r = 0; r < b.rows; ++r, to += b.units) {
-      const T *from = row_of(w, place, b, r, false);
-      from += b.unit;
-      for (std::int64_t i = 0; i < whole; i += L)
-        store(to + i, load(from + i));
-      for (std::int64_t i = whole; i < b.valid; ++i)
-        to[i] = from[i];
-      for (std::int64_t i = b.valid; i < b.units; ++i)
-        to[i] = T(0);
-    }
+    if (w.even)
+      return fill(w.first + b.unit, w.apart, to, b.units, b.rows, b.valid);
+    for (int r = 0; r < b.rows; ++r, to += b.units)
+      fill(row_of(w, place, b, r, false) + b.unit, 0, to, b.units, 1, b.valid);
   }
 
   void write(const Access &access, const Block &b) const {
@@ -572,38 +590,55 @@ template <class T> struct Loop {
       return;
     const Walk w = walk(place, b, true);
     const T *from = where[access.slot];
-    if (access.add)
-      return add(from, place, w, b);
-    if (from == w.first + b.unit)
-      return; // in place
-    const std::int64_t whole = b.valid / L * L;
     if (place.width == 1) {
-      for (int r = 0; r < b.rows; ++r)
-        row_of(w, place, b, r, true)[0] = from[r * L];
+      for (int r = 0; r < b.rows; ++r) {
+        T *to = row_of(w, place, b, r, true);
+        *to = access.add ? *to + from[r * L] : from[r * L];
+      }
       return;
     }
-    for (int r = 0; r < b.rows; ++r, from += b.units) {
-      T *to = row_of(w, place, b, r, true);
-      to += b.unit;
+    if (from == w.first + b.unit)
+      return; // in place
+    const auto put = access.add ? &Loop::add : &Loop::copy;
+    if (w.even)
+      return put(from, b.units, w.first + b.unit, w.apart, b.rows, b.valid);
+    for (int r = 0; r < b.rows; ++r, from += b.units)
+      put(from, 0, row_of(w, place, b, r, true) + b.unit, 0, 1, b.valid);
+  }
+
+  // Some rows of a slot, `units` of each, from memory; zeros past those that are valid.
+  static HEADGATE_APART void fill(const T *from, std::int64_t from_apart, T *to, std::int64_t units,
+                                  int rows, std::int64_t valid) {
+    const std::int64_t whole = valid / L * L;
+    for (; rows > 0; --rows, from += from_apart, to += units) {
       for (std::int64_t i = 0; i < whole; i += L)
         store(to + i, load(from + i));
-      for (std::int64_t i = whole; i < b.valid; ++i)
+      for (std::int64_t i = whole; i < valid; ++i)
+        to[i] = from[i];
+      for (std::int64_t i = valid; i < units; ++i)
+        to[i] = T(0);
+    }
+  }
+
+  // The valid units of some rows from a slot to memory, and to what memory holds.
+  static HEADGATE_APART void copy(const T *from, std::int64_t from_apart, T *to,
+                                  std::int64_t to_apart, int rows, std::int64_t valid) {
+    const std::int64_t whole = valid / L * L;
+    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
+      for (std::int64_t i = 0; i < whole; i += L)
+        store(to + i, load(from + i));
+      for (std::int64_t i = whole; i < valid; ++i)
         to[i] = from[i];
     }
   }
 
-  void add(const T *from, const Place &place, const Walk &w, const Block &b) const {
-    if (place.width == 1) {
-      for (int r = 0; r < b.rows; ++r)
-        row_of(w, place, b, r, true)[0] += from[r * L];
-      return;
-    }
-    const std::int64_t whole = b.valid / L * L;
-    for (int r = 0; r < b.rows; ++r, from += b.units) {
-      T *to = row_of(w, place, b, r, true) + b.unit;
+  static HEADGATE_APART void add(const T *from, std::int64_t from_apart, T *to,
+                                 std::int64_t to_apart, int rows, std::int64_t valid) {
+    const std::int64_t whole = valid / L * L;
+    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
       for (std::int64_t i = 0; i < whole; i += L)
         store(to + i, Vec<T>(load(to + i) + load(from + i)));
-      for (std::int64_t i = whole; i < b.valid; ++i)
+      for (std::int64_t i = whole; i < valid; ++i)
         to[i] += from[i];
     }
   }

@@ -95,14 +95,6 @@ inline Scratch outer_scratch(const OuterJob &job, int parts) {
   return {a.packed > b.packed ? a.packed : b.packed, a.sums > b.sums ? a.sums : b.sums};
 }
 
-// Column j of a's row k.
-template <class T> HEADGATE_INLINE T column(const OuterJob &job, std::int64_t k, std::int64_t j) {
-  const Columns *at = job.a.data;
-  for (; j >= at->width; ++at)
-    j -= at->width;
-  return row_at<T>(at->rows, k)[j];
-}
-
 // Tiles from column j on, read eight columns at a time: two too many, which the next row writes
 // over.
 template <class T, int N>
@@ -132,10 +124,14 @@ template <class T>
 void pack_edge(const OuterJob &job, std::int64_t t, std::int64_t first, std::int64_t depth, T *out,
                T *sums) {
   for (int r = 0; r < kOuterRows; ++r) {
-    const std::int64_t here = t * kOuterRows + r;
+    std::int64_t j = t * kOuterRows + r;
+    const bool valid = j < job.height;
+    const Columns *at = job.a.data;
+    for (; valid && j >= at->width; ++at)
+      j -= at->width;
     T sum{};
     for (std::int64_t k = 0; k < depth; ++k) {
-      const T number = here < job.height ? column<T>(job, first + k, here) : T(0);
+      const T number = valid ? row_at<T>(at->rows, first + k)[j] : T(0);
       out[k * kOuterRows + r] = number;
       sum += number;
     }
@@ -236,7 +232,7 @@ void outer_block(const OuterJob &job, const Stretch &rows, std::int64_t t0, std:
   constexpr int L = kLanes<T>;
   static const T zeros[kMaxVectors * L] = {};
   const std::int64_t tiles = t1 - t0, depth = rows.to - rows.from;
-  const bool far = tiles * between * std::int64_t(sizeof(T)) > kNear;
+  const bool far = tiles * between * std::int64_t(sizeof(T)) > stays_near();
   const std::int64_t next = far && !rows.begins ? between : 0;
   T *a = packed, *b = a + tiles * kOuterRows * depth + kBeyond;
   pack_tiles<T>(job, t0, t1, rows.from, rows.to, a, sums);
@@ -308,10 +304,13 @@ void through(const ThroughJob &job, const Stretch &rows_of, int part, int parts)
   std::int64_t depth = 1;
   for (std::uint32_t s = 0; s < job.segments.size; ++s)
     depth += job.segments.data[s].depth;
-  std::int64_t together = 65536 / depth;              // rows of a that stay in cache
-  together = together < 24 ? 24 : together / 24 * 24; // in whole tiles
-  T sums[kMaxRows * kMaxVectors * L];
   const std::int64_t count = rows_of.to - rows_of.from;
+  std::int64_t together = count; // rows, where the weights of a block stay near
+  if (depth * block * std::int64_t(sizeof(T)) > stays_near() * 3 / 2) {
+    together = 65536 / depth;                           // that stay near themselves
+    together = together < 24 ? 24 : together / 24 * 24; // in whole tiles
+  }
+  T sums[kMaxRows * kMaxVectors * L];
   const std::int64_t from = rows_of.from + count * part / parts;
   const std::int64_t to = rows_of.from + count * (part + 1) / parts;
   for (std::int64_t m0 = from; m0 < to; m0 += together) {
@@ -330,6 +329,8 @@ void through(const ThroughJob &job, const Stretch &rows_of, int part, int parts)
           tile.parts[s].depth = given.depth;
           tile.parts[s].stride = block;
           tile.parts[s].panel = 0;
+          tile.parts[s].ahead = tile.parts[s].weights;
+          tile.parts[s].ahead_stride = 0;
         }
         tile.out_stride = block;
         for (int v = 0; v < vectors; ++v) {

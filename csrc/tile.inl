@@ -5,6 +5,9 @@ constexpr int kMaxVectors = kBytes == 64 ? 4 : 2;
 constexpr int kMaxRows = 8;
 constexpr int kWidest = 8; // vectors of a single row: fewer sums would wait for each other
 
+// Bytes that stay in a core's second-level cache beside what else passes through it.
+inline std::int64_t stays_near() { return second_level_cache / 2; }
+
 // Rows that fill the registers together with so many vectors.
 constexpr int tile_rows(int vectors) { return vectors < kMaxVectors ? 8 : 6; }
 
@@ -16,6 +19,8 @@ template <class T> struct Tile {
     std::int64_t depth;
     std::int64_t stride; // of the weights, from k to k + 1
     std::int64_t panel;  // from panel to panel
+    const T *ahead;      // weights wanted later: a line is fetched with each k
+    std::int64_t ahead_stride;
   };
   T *out[kWidest];
   const T *start[kWidest];
@@ -43,7 +48,12 @@ template <class T, int R, int V, int G> void multiply(const Tile<T> &tile) {
     for (int g = 0; g < G; ++g)
       b[g] = part.weights + g * part.panel;
     const std::int64_t depth = part.depth, stride = part.stride;
+    const T *ahead = part.ahead;
     for (std::int64_t k = 0; k < depth; ++k) {
+      if constexpr (R > 1 && G * V > 1) { // else loads alone fill the time
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += part.ahead_stride;
+      }
       Vec<T> w[G * V];
 #pragma GCC unroll 8
       for (int v = 0; v < G * V; ++v)

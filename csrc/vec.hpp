@@ -41,6 +41,7 @@ template <class T> using Int = typename Types<T>::Int;
 template <class T> constexpr int kLanes = kBytes / static_cast<int>(sizeof(T));
 
 #define HEADGATE_INLINE inline __attribute__((always_inline))
+#define HEADGATE_APART __attribute__((noinline)) // a loop that needs the registers for itself
 
 template <class T> HEADGATE_INLINE Vec<T> load(const T *p) {
   return *reinterpret_cast<const typename Types<T>::Loose *>(p);
@@ -60,19 +61,20 @@ template <class T> HEADGATE_INLINE Vec<T> absolute(Vec<T> v) {
   return (Vec<T>)((I)v & mask);
 }
 
-// 2^n for integers n held as floating-point numbers, in the normal range.
-template <class T> HEADGATE_INLINE Vec<T> power_of_two(Vec<T> n) {
-  typedef typename Types<T>::Int I;
-  constexpr int shift = sizeof(T) == 4 ? 23 : 52;
-  constexpr int bias = sizeof(T) == 4 ? 127 : 1023;
-  const I k = __builtin_convertvector(n, I);
-  return (Vec<T>)((k + bias) << shift);
-}
+// The whole number nearest to a product, and two to the power of it, in the normal range. A large
+// number added leaves the whole number in the lowest bits.
+template <class T> struct Whole {
+  Vec<T> n, power;
 
-template <class T> HEADGATE_INLINE Vec<T> rounded(Vec<T> v) {
-  const T magic = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
-  return (v + magic) - magic;
-}
+  HEADGATE_INLINE Whole(Vec<T> v, T factor) {
+    typedef typename Types<T>::Int I;
+    constexpr int shift = sizeof(T) == 4 ? 23 : 52;
+    const T large = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
+    const Vec<T> sum = v * factor + large;
+    n = sum - large;
+    power = (Vec<T>)(((I)sum << shift) + (I)all(T(1)));
+  }
+};
 
 // v limited to [low, high]; NaN stays NaN.
 template <class T> HEADGATE_INLINE Vec<T> bounded(Vec<T> v, T low, T high) {
@@ -105,29 +107,30 @@ template <> struct Range<double> {
   static constexpr double low = -708.39641853226408, high = 709.0;
 };
 
-template <class T> HEADGATE_INLINE Vec<T> exponential_within(Vec<T> c);
-
-template <> HEADGATE_INLINE Vec<float> exponential_within<float>(Vec<float> c) {
-  const Vec<float> n = rounded<float>(c * 1.44269504088896341f);
-  const Vec<float> r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return ((p * (r * r) + r) + 1.0f) * power_of_two<float>(n);
-}
-
-template <> HEADGATE_INLINE Vec<double> exponential_within<double>(Vec<double> c) {
-  const Vec<double> n = rounded<double>(c * 1.4426950408889634074);
-  const Vec<double> r = (c - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
-  const Vec<double> z = r * r;
-  Vec<double> p = z * 1.26177193074810590878e-4 + 3.02994407707441961300e-2;
-  p = (p * z + 9.99999999999999999910e-1) * r;
-  Vec<double> q = z * 3.00198505138664455042e-6 + 2.52448340349684104192e-3;
-  q = q * z + 2.27265548208155028766e-1;
-  q = q * z + 2.0;
-  return (2.0 * (p / (q - p)) + 1.0) * power_of_two<double>(n);
+// exp(Sign · c)
+template <class T, int Sign = 1> HEADGATE_INLINE Vec<T> exponential_within(Vec<T> c) {
+  const T log2_e = T(Sign * 1.4426950408889634074);
+  const Whole<T> whole(c, log2_e);
+  const Vec<T> n = whole.n;
+  if constexpr (sizeof(T) == 4) {
+    const Vec<T> r = (T(Sign) * c - n * T(0.693359375)) + n * T(2.12194440e-4);
+    Vec<T> p = r * T(1.9875691500e-4) + T(1.3981999507e-3);
+    p = p * r + T(8.3334519073e-3);
+    p = p * r + T(4.1665795894e-2);
+    p = p * r + T(1.6666665459e-1);
+    p = p * r + T(5.0000001201e-1);
+    p = p * r + T(1);
+    return (p * r + T(1)) * whole.power;
+  } else {
+    const Vec<T> r = (T(Sign) * c - n * T(6.93145751953125e-1)) - n * T(1.42860682030941723212e-6);
+    const Vec<T> z = r * r;
+    Vec<T> p = z * T(1.26177193074810590878e-4) + T(3.02994407707441961300e-2);
+    p = (p * z + T(9.99999999999999999910e-1)) * r;
+    Vec<T> q = z * T(3.00198505138664455042e-6) + T(2.52448340349684104192e-3);
+    q = q * z + T(2.27265548208155028766e-1);
+    q = q * z + T(2);
+    return (T(2) * (p / (q - p)) + T(1)) * whole.power;
+  }
 }
 
 // Over the whole line: halves are squared, so that results near the largest number are reached.
@@ -140,7 +143,8 @@ template <class T> HEADGATE_INLINE Vec<T> exponential(Vec<T> x) {
 }
 
 template <class T> HEADGATE_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return T(1) / (T(1) + exponential_within<T>(bounded<T>(-x, Range<T>::low, Range<T>::high)));
+  const Vec<T> c = bounded<T>(x, -Range<T>::high, -Range<T>::low);
+  return T(1) / (T(1) + exponential_within<T, -1>(c));
 }
 
 template <class T> HEADGATE_INLINE Vec<T> tangent(Vec<T> x);
