@@ -155,8 +155,11 @@ void make_binding(headgate::Binding *self, std::shared_ptr<headgate::Plan> plan,
                   const std::vector<Bound> &tensors, const std::vector<History> &histories,
                   const std::vector<Tail> &tails, const std::vector<Tail> &zeroed,
                   const std::vector<Packing> &packings, const std::vector<OuterData> &outers,
-                  const std::vector<ThroughData> &throughs) {
-  headgate::Binding b{std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}, {}};
+                  const std::vector<ThroughData> &throughs, const std::vector<int> &own,
+                  const Found &ranks) {
+  headgate::Binding b{
+      std::move(plan), is_double, reverse, steps, rows, {}, {}, {}, {}, {}, {}, {}, own,
+      found(ranks)};
   for (const auto &[place, final] : tensors)
     b.tensors.push_back({found(place), final});
   for (const auto &[place, width, start, final] : histories)
@@ -339,7 +342,7 @@ NB_MODULE(_native, module) {
       .def("__init__", &make_binding, nb::arg("plan"), nb::arg("is_double"), nb::arg("reverse"),
            nb::arg("steps"), nb::arg("rows"), nb::arg("tensors"), nb::arg("histories"),
            nb::arg("tails"), nb::arg("zeroed"), nb::arg("packings"), nb::arg("outers"),
-           nb::arg("throughs"));
+           nb::arg("throughs"), nb::arg("own"), nb::arg("ranks"));
   module.def("run", &run,
              "Run calls (binding, bases, lengths, seed, first step, streams) over all steps; in a "
              "chain each reads what the one before writes.");

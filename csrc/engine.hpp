@@ -138,6 +138,8 @@ struct Binding {
   std::vector<Packing> packings;
   std::vector<OuterData> outers;
   std::vector<ThroughData> throughs;
+  std::vector<int> own; // bases of what only this call and its way back read
+  Found ranks;          // (rows) integers of 64 bits, written forward and read backward; or none
 };
 
 struct Call {

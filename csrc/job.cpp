@@ -59,6 +59,20 @@ void Job::order_rows(int dealt) {
   }
   for (std::size_t r = 0; r < n; ++r)
     lengths_[r] = length(rows_[r]);
+  rank_rows();
+}
+
+// A row's rank is its place in the order of the forward run, whose threads may have been others.
+void Job::rank_rows() {
+  ranks_ = nullptr;
+  if (call_->lengths == nullptr || address(binding_->ranks) == nullptr)
+    return;
+  ranks_ = reinterpret_cast<std::int64_t *>(address(binding_->ranks));
+  for (std::size_t r = 0; !binding_->plan->view().backward && r < rows_.size(); ++r)
+    ranks_[rows_[r]] = static_cast<std::int64_t>(r);
+  ranks_in_order_.resize(rows_.size());
+  for (std::size_t r = 0; r < rows_.size(); ++r)
+    ranks_in_order_[r] = ranks_[rows_[r]];
 }
 
 Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const {
@@ -103,6 +117,8 @@ Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows)
     p.by_chunk = p.panels = spec.panels;
     break;
   case Kind::step:
+    p.ranked = ranked(found);
+    break;
   case Kind::vector:
     break;
   }
@@ -152,6 +168,7 @@ void Job::lay_out(Arena &arena) {
     s.weights = addresses_.data();
     s.rows = rows_.data() + first;
     s.lengths = lengths_.data() + first;
+    s.ranks = ranks_ == nullptr ? nullptr : ranks_in_order_.data() + first;
     s.row_count = last - first;
     s.steps = s.row_count == 0 ? 0 : s.lengths[0];
     s.chunk_steps = chunk_steps;
@@ -159,6 +176,7 @@ void Job::lay_out(Arena &arena) {
     s.time = numbers(chunk_rows);
     s.row = numbers(chunk_rows);
     s.step = numbers(chunk_rows);
+    s.rank = ranks_ == nullptr ? nullptr : numbers(chunk_rows);
     s.chunk_start = numbers(chunk_steps);
     s.slots = arena.take(slots_bytes(view, size_));
     s.seed = call_->seed;
@@ -240,14 +258,19 @@ void Job::finish() {
                   static_cast<std::size_t>(h.width) * size_);
     }
   }
-  if (call_->lengths == nullptr)
+}
+
+// What lies past the ends of a thread's rows.
+void Job::clear_tails(int thread) const {
+  if (call_->lengths == nullptr || (split_ != Split::rows && thread > 0))
     return;
+  const auto at = static_cast<std::size_t>(split_ == Split::rows ? thread : 0);
   for (const Tail &tail : binding_->tails) {
-    for (std::int64_t t = 0; t < binding_->steps; ++t) {
-      for (std::int64_t n = 0; n < binding_->rows; ++n) {
-        if (t >= length(n))
-          std::memset(row(tail.place, t, n), 0, static_cast<std::size_t>(tail.width) * size_);
-      }
+    const std::size_t bytes = static_cast<std::size_t>(tail.width) * size_;
+    for (std::int64_t i = starts_[at]; i < starts_[at + 1]; ++i) {
+      const auto k = static_cast<std::size_t>(i);
+      for (std::int64_t t = lengths_[k]; t < binding_->steps; ++t)
+        std::memset(row(tail.place, t, rows_[k]), 0, bytes);
     }
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <list>
@@ -93,6 +94,7 @@ public:
   void loop(const Kernels &kernels, int thread) const {
     (binding_->is_double ? kernels.run_double
                          : kernels.run_float)(shares_[static_cast<std::size_t>(thread)]);
+    clear_tails(thread);
   }
   void finish();
   void release() { weights_.clear(); }
@@ -103,15 +105,24 @@ private:
                       : static_cast<char *>(call_->bases[f.base]) +
                             f.offset * static_cast<std::int64_t>(size_);
   }
+  // Values (T, N, width) of ragged rows that nobody else sees lie by step and rank, not by time and
+  // row.
+  bool ranked(const Found &f) const {
+    return ranks_ != nullptr && f.by_time != 0 &&
+           std::find(binding_->own.begin(), binding_->own.end(), f.base) != binding_->own.end();
+  }
   char *row(const Found &f, std::int64_t time, std::int64_t n) const {
-    return address(f) + (time * f.by_time + n * f.by_row) * static_cast<std::int64_t>(size_);
+    const std::int64_t at = ranked(f) ? ranks_[n] : n;
+    return address(f) + (time * f.by_time + at * f.by_row) * static_cast<std::int64_t>(size_);
   }
   std::int64_t length(std::int64_t n) const {
     return call_->lengths == nullptr ? binding_->steps : call_->lengths[n];
   }
   void order_rows(int dealt);
+  void rank_rows();
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
+  void clear_tails(int thread) const;
   Rows matrix(const Found &f);
   void list_steps();
   std::int64_t stretch_steps() const;
@@ -127,7 +138,8 @@ private:
   std::vector<const void *> addresses_;
   std::vector<std::vector<Place>> places_; // by thread
   std::vector<Share> shares_;
-  std::vector<std::int64_t> rows_, lengths_;
+  std::vector<std::int64_t> rows_, lengths_, ranks_in_order_;
+  std::int64_t *ranks_ = nullptr;    // by row number
   std::vector<std::int64_t> starts_; // where each thread's rows begin
   std::vector<Arrivals> arrivals_;
   const std::int64_t *source_ = nullptr;
@@ -144,6 +156,7 @@ private:
   std::vector<ThroughJob> throughs_;
   std::vector<std::int64_t> first_of_;         // in the lists: where each step begins
   std::vector<std::int64_t> valid_;            // numbers of the valid (time, row), step by step
+  std::vector<std::int64_t> valid_ranks_;      // of the same as (step, rank)
   std::list<std::vector<std::int64_t>> lists_; // the same for matrices that lie otherwise
   std::vector<char *> packed_;                 // by thread
   std::vector<std::vector<char *>> sums_;

@@ -14,16 +14,20 @@ constexpr std::int64_t kSumsNear = 1024 * 1024; // bytes of sums that are near a
 
 } // namespace
 
-// The valid (time, row), step by step.
+// The valid (time, row), step by step, and (step, rank) in the same order.
 void Job::list_steps() {
   const std::int64_t T = binding_->steps, N = binding_->rows;
   valid_.clear();
+  valid_ranks_.clear();
   first_of_.clear();
   for (std::int64_t s = 0; s < T; ++s) {
     first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
     for (std::int64_t n = 0; n < N; ++n) {
-      if (s < length(n))
-        valid_.push_back((binding_->reverse ? length(n) - 1 - s : s) * N + n);
+      if (s >= length(n))
+        continue;
+      valid_.push_back((binding_->reverse ? length(n) - 1 - s : s) * N + n);
+      if (ranks_ != nullptr)
+        valid_ranks_.push_back(s * N + ranks_[n]);
     }
   }
   first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
@@ -35,8 +39,10 @@ Rows Job::matrix(const Found &f) {
   const std::int64_t T = binding_->steps, N = binding_->rows;
   const bool even = T == 1 || N == 1 || f.by_time == N * f.by_row;
   const std::int64_t stride = N == 1 ? f.by_time : f.by_row;
+  if (even && call_->lengths == nullptr)
+    return {address(f), stride, nullptr};
   if (even)
-    return {address(f), stride, call_->lengths == nullptr ? nullptr : valid_.data()};
+    return {address(f), stride, ranked(f) ? valid_ranks_.data() : valid_.data()};
   std::vector<std::int64_t> &list = lists_.emplace_back();
   list.reserve(static_cast<std::size_t>(total_));
   if (call_->lengths == nullptr) {
@@ -60,7 +66,7 @@ std::int64_t Job::stretch_steps() const {
   const std::int64_t steps = std::max<std::int64_t>(binding_->steps, 1);
   if (sums * static_cast<std::int64_t>(size_) > kSumsNear)
     return steps;
-  return std::clamp<std::int64_t>(kStretchRows / std::max<std::int64_t>(binding_->rows, 1), 1,
+  return std::clamp<std::int64_t>(kStretchRows * steps / std::max<std::int64_t>(total_, 1), 1,
                                   steps);
 }
 

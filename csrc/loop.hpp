@@ -138,12 +138,14 @@ struct LoopPlan {
 // One tensor as one thread addresses it: the row at position p of those active in a step, which is
 // row n at time t and the c-th of a chunk of steps, lies at
 //   base + t * by_time + n * by_row + c * by_chunk + p * by_position    (elements)
-// A state has two bases, which alternate from step to step.
+// A state has two bases, which alternate from step to step. Where a place is ranked, t is the step
+// and n the row's rank, so that rows which a thread takes together lie together.
 struct Place {
   void *base[2];
   std::int64_t by_time, by_row, by_chunk, by_position;
   std::uint32_t width;
   std::uint32_t panels; // of kind partial and chunk_partial; else 0
+  bool ranked = false;
 };
 
 // How often a thread has come to where all wait for each other. Each thread writes its own and
@@ -159,10 +161,12 @@ struct Share {
   const void *const *weights; // packed
   const std::int64_t *rows;   // row numbers
   const std::int64_t *lengths;
+  const std::int64_t *ranks; // null where no place is ranked
   std::int64_t row_count;
   std::int64_t steps, chunk_steps;
   bool reverse;                    // a row's step s is at time length - 1 - s
   std::int64_t *time, *row, *step; // (chunk_steps * row_count), scratch
+  std::int64_t *rank;              // the same, or null
   std::int64_t *chunk_start;       // (chunk_steps), scratch
   void *slots;
   std::uint64_t seed;           // of masks

@@ -164,6 +164,12 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
 
 constexpr std::int64_t kRowsTogether = 8;
 
+// Whether rows are evenly apart in two lists, and by how much in each.
+struct Spacing {
+  bool even;
+  std::int64_t first, second;
+};
+
 // A block of a phase: some rows, some panels, which are vectors of units. In a slot it is (row,
 // panel, unit), compact.
 struct Block {
@@ -173,8 +179,7 @@ struct Block {
   std::int64_t tile;         // tiles of rows before it
   std::int64_t next, nexts;  // the first panel that comes after its own, and how many
   std::int64_t units, valid; // of a row: in the slot, and in the tensors
-  bool even;                 // rows are evenly apart in time and row number
-  std::int64_t times, apart; // by so much
+  Spacing rows_apart, ranks_apart;
 };
 
 // How the rows and panels of a phase are cut into blocks, for a number of rows.
@@ -192,14 +197,14 @@ struct Filled {
 template <class T> struct Loop {
   const Share &me;
   T *slots;
-  T **where;              // slots, or the tensors' own memory
-  Filled *filled;         // what slots that last hold
-  Cut *cuts;              // of the phases before the loop and in it
-  std::int64_t step = 0;  // decides which buffer of a state is read
-  std::int64_t start = 0; // the first active row, among those of a chunk of steps
-  bool all_even = false;  // the active rows of the phase
-  bool near = false;      // nobody waits for this thread, and its weights stay near
-  bool far = false;       // its weights do not stay near from step to step
+  T **where;                           // slots, or the tensors' own memory
+  Filled *filled;                      // what slots that last hold
+  Cut *cuts;                           // of the phases before the loop and in it
+  std::int64_t step = 0;               // decides which buffer of a state is read
+  std::int64_t start = 0;              // the first active row, among those of a chunk of steps
+  Spacing rows_apart{}, ranks_apart{}; // of the active rows of the phase
+  bool near = false;                   // nobody waits for this thread, and its weights stay near
+  bool far = false;                    // its weights do not stay near from step to step
 
   static constexpr int L = kLanes<T>;
 
@@ -207,6 +212,8 @@ template <class T> struct Loop {
 
   T *address(const Place &p, std::int64_t at, bool write) const {
     T *base = static_cast<T *>(p.base[(step + std::int64_t(write != me.plan->backward)) & 1]);
+    if (p.ranked)
+      return base + (me.step[at] - me.first_step) * p.by_time + me.rank[at] * p.by_row;
     return base + me.time[at] * p.by_time + me.row[at] * p.by_row + at * p.by_chunk +
            (at - start) * p.by_position;
   }
@@ -219,9 +226,10 @@ template <class T> struct Loop {
   };
 
   Walk walk(const Place &p, const Block &b, bool write) const {
+    const Spacing &s = p.ranked ? b.ranks_apart : b.rows_apart;
     const std::int64_t apart =
-        b.times * p.by_time + b.apart * p.by_row + p.by_chunk + p.by_position;
-    return {address(p, b.at, write), apart, b.even || (p.by_time == 0 && p.by_row == 0)};
+        s.first * p.by_time + s.second * p.by_row + p.by_chunk + p.by_position;
+    return {address(p, b.at, write), apart, s.even || (p.by_time == 0 && p.by_row == 0)};
   }
 
   T *row_of(const Walk &w, const Place &p, const Block &b, int r, bool write) const {
@@ -293,43 +301,44 @@ template <class T> struct Loop {
       me.time[first + r] = me.reverse ? me.lengths[r] - 1 - s : s;
       me.row[first + r] = me.rows[r];
       me.step[first + r] = me.first_step + s;
+      if (me.ranks != nullptr)
+        me.rank[first + r] = me.ranks[r];
     }
   }
 
-  // Whether rows are evenly apart; if so, by how much.
-  bool evenly(std::int64_t at, std::int64_t rows, std::int64_t &times, std::int64_t &apart) const {
-    times = rows > 1 ? me.time[at + 1] - me.time[at] : 0;
-    apart = rows > 1 ? me.row[at + 1] - me.row[at] : 0;
-    for (std::int64_t r = 2; r < rows; ++r) {
-      if (me.time[at + r] - me.time[at + r - 1] != times ||
-          me.row[at + r] - me.row[at + r - 1] != apart)
-        return false;
-    }
-    return true;
+  static Spacing spacing(const std::int64_t *first, const std::int64_t *second, std::int64_t at,
+                         std::int64_t rows) {
+    first += at;
+    second += at;
+    Spacing s{true, rows > 1 ? first[1] - first[0] : 0, rows > 1 ? second[1] - second[0] : 0};
+    for (std::int64_t r = 2; s.even && r < rows; ++r)
+      s.even = first[r] - first[r - 1] == s.first && second[r] - second[r - 1] == s.second;
+    return s;
   }
 
   // Phases one after another; where nobody waits for this thread and the weights stay near, for a
   // few rows at a time, whose values then stay near too.
   void phases(const Span<Phase> &list, Cut *cuts, std::int64_t first, std::int64_t count) {
     start = first;
-    Block b{};
-    all_even = evenly(first, count, b.times, b.apart);
+    rows_apart = spacing(me.time, me.row, first, count);
+    ranks_apart = me.ranks == nullptr ? rows_apart : spacing(me.step, me.rank, first, count);
     std::int64_t parts = 1;
     if (near && list.size > 1 && count > kRowsTogether)
       parts = (count + kRowsTogether - 1) / kRowsTogether;
     for (std::int64_t p = 0; p < parts; ++p) {
       const std::int64_t from = share(count, p, parts), to = share(count, p + 1, parts);
       for (std::uint32_t k = 0; k < list.size; ++k) {
-        sweep(list.data[k], cuts[k], first + from, to - from, b);
+        sweep(list.data[k], cuts[k], first + from, to - from);
         wait_for_all(me.arrivals, me.part, me.parts);
       }
     }
   }
 
   // A phase in blocks that fill the slots; what shares a panel's weights comes together.
-  void sweep(const Phase &phase, Cut &cut, std::int64_t first, std::int64_t count, Block b) {
+  void sweep(const Phase &phase, Cut &cut, std::int64_t first, std::int64_t count) {
     if (count == 0)
       return;
+    Block b{};
     if (cut.count != count)
       cut = cut_for(phase, count);
     for (std::int64_t p = 0; p < cut.panel_blocks; ++p) {
@@ -347,7 +356,10 @@ template <class T> struct Loop {
         b.at = first + share(count, b.tile, cut.tiles);
         b.rows = static_cast<int>(
             first + share(count, share(cut.tiles, r + 1, cut.row_blocks), cut.tiles) - b.at);
-        b.even = all_even || evenly(b.at, b.rows, b.times, b.apart);
+        b.rows_apart = rows_apart.even ? rows_apart : spacing(me.time, me.row, b.at, b.rows);
+        b.ranks_apart = ranks_apart.even || me.ranks == nullptr
+                            ? ranks_apart
+                            : spacing(me.step, me.rank, b.at, b.rows);
         block(phase, b);
       }
     }

@@ -71,7 +71,9 @@ class Problem:
             mask_key=key, names=tuple(self.program.names), engine=engine,
         )  # fmt: skip
 
-    def trained(self, lengths: Tensor | None = None) -> list[Tensor]:
+    def trained(
+        self, lengths: Tensor | None = None, threads_back: int | None = None
+    ) -> list[Tensor]:
         """Outputs, states, records and all gradients of a training step."""
         leaves = [*self.families.values(), self.x, *self.states]
         for leaf in leaves:
@@ -79,6 +81,7 @@ class Problem:
         found = everything(self.run(lengths=lengths, key=MaskKey(3, 0, 0)))
         generator = torch.Generator().manual_seed(2)
         cotangents = [torch.randn(f.shape, generator=generator).to(f.dtype) for f in found]
+        torch.set_num_threads(threads_back or torch.get_num_threads())
         return found + list(torch.autograd.grad(found, leaves, cotangents))
 
 
@@ -114,6 +117,15 @@ def test_threads_change_no_bit_of_training_with_dropout(name: str, shape: Shape)
         torch.set_num_threads(2)
         assert_bits(problem.trained(lengths), alone)
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", THREE)
+def test_ragged_rows_find_their_kept_values_on_other_threads_too(name: str):
+    problem = Problem(PROGRAMS[name], *SPLITS["rows"], torch.float32)
+    lengths = torch.arange(16) * 5 % 46
+    alone = problem.trained(lengths)
+    assert_bits(problem.trained(lengths, threads_back=2), alone)
+    assert_bits(problem.trained(lengths, threads_back=1), alone)  # and forward on two
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

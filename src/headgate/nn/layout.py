@@ -119,11 +119,12 @@ def check_lengths(what: str, lengths: Any, *, steps: int, rows: int) -> Tensor:
         raise ValueError(
             f"{what}: expected one length a row, shape ({rows},), got {tuple(whole.shape)}"
         )
-    if rows and (int(whole.min()) < 0 or int(whole.max()) > steps):
-        raise ValueError(
-            f"{what}: lengths must lie in 0…{steps}, the steps of the input, got "
-            f"{int(whole.min())}…{int(whole.max())}"
-        )
+    if rows:
+        least, most = map(int, whole.aminmax())
+        if least < 0 or most > steps:
+            raise ValueError(
+                f"{what}: lengths must lie in 0…{steps}, the steps of the input, got {least}…{most}"
+            )
     return whole
 
 

@@ -198,11 +198,17 @@ class Stack(WithBlocks, nn.Module):
     def _run(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Tensor | PackedSequence, states.States]:
-        traced = torch.compiler.is_compiling()
-        if not traced and record is None:
+        if record is None and not torch.compiler.is_compiling():
             found = self._again(input, hx, lengths)
             if found is not None:
                 return found
+        return self._in_full(input, hx, lengths, record)
+
+    def _in_full(
+        self, input: Tensor | PackedSequence, hx: Any, lengths: Any, record: Record | None
+    ) -> tuple[Tensor | PackedSequence, states.States]:
+        """What ``_run`` returns, for any input and options."""
+        traced = torch.compiler.is_compiling()
         batch = self._enter(input, None if traced else lengths)
         initial = self._initial(hx, batch)
         families = [self._families(*place) for place in self._places()]

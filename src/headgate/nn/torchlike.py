@@ -76,15 +76,14 @@ class TorchLike(Stack):
     def _forward(
         self, input: Output, hx: Any, lengths: Any, record: Record | None
     ) -> tuple[Output, Any]:
-        whole = lengths is None and record is None and not torch.compiler.is_compiling()
-        if whole:
-            found = self._again(input, hx)
-            if found is not None:
-                return found
-        if whole and self._is_torchs(input):
+        plain = record is None and not torch.compiler.is_compiling()
+        found = self._again(input, hx, lengths) if plain else None
+        if found is not None:
+            return found
+        if plain and lengths is None and self._is_torchs(input):
             return super().forward(input, hx)
         self._check_as_torch(input, hx)
-        output, states = self._run(input, hx, lengths, record)
+        output, states = self._in_full(input, hx, lengths, record)
         if self._lowered_on_cpu and torch.is_autocast_enabled("cpu") and output.data.is_cpu:
             return _lowered(output), tuple(map(_lowered, states))
         return output, states

@@ -89,6 +89,8 @@ class Binder:
                 self.kept.take(("history", name), (self.T + 1) * self.N * self.width(new))
         for index in self.keeps():
             self.kept.take(("keep", index), self.T * self.N * self.width(index))
+        if self.layout.kept:
+            self.kept.take(("ranks", 0), self.N * (1 if self.layout.double else 2))
 
     def width(self, index: int) -> int:
         return self.sizes[self.program.widths[index]]
@@ -139,6 +141,11 @@ class Binder:
             return self.step(("output",), self.width(index))
         return self.value(index)
 
+    def ranks(self) -> Found:
+        """Where a ragged call notes the order of its rows, for the way back."""
+        at = self.kept.at.get(("ranks", 0))
+        return NOWHERE if at is None else (self.number["kept",], at, 0, 0)
+
     def finish(
         self,
         compiled: Compiled,
@@ -161,6 +168,8 @@ class Binder:
             rows=self.N,
             tensors=[tensors.get(name, (NOWHERE, -1)) for name in compiled.tensors],
             packings=made,
+            own=[number[name] for name in (("kept",), ("deltas",)) if name in number],
+            ranks=self.ranks(),
             **arguments,
         )
 
