@@ -35,8 +35,8 @@ Split Job::split_for(int threads) const {
   return rows_suffice ? Split::rows : Split::none;
 }
 
-// Rows by length, longest first; for threads that split the rows, dealt out in turn so that each
-// has its share of the long ones.
+// Rows by length, longest first; for threads that split the rows, dealt out there and back so that
+// each has its share of the long ones.
 void Job::order_rows(int dealt) {
   const auto n = static_cast<std::size_t>(binding_->rows);
   rows_.resize(n);
@@ -52,8 +52,11 @@ void Job::order_rows(int dealt) {
                      [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
     rows_.clear();
     for (int t = 0; t < dealt; ++t) {
-      for (auto r = static_cast<std::size_t>(t); r < n; r += static_cast<std::size_t>(dealt))
-        rows_.push_back(sorted[r]);
+      for (std::size_t r = 0; r < n; ++r) {
+        const int at = static_cast<int>(r % static_cast<std::size_t>(2 * dealt));
+        if (at == t || at == 2 * dealt - 1 - t)
+          rows_.push_back(sorted[r]);
+      }
       starts_.push_back(static_cast<std::int64_t>(rows_.size()));
     }
   }

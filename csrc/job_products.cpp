@@ -9,7 +9,7 @@ namespace headgate {
 
 namespace {
 
-constexpr std::int64_t kStretchRows = 512;      // of error terms, used while they are near
+constexpr std::int64_t kStretchRows = 256;      // of error terms, used while they are near
 constexpr std::int64_t kSumsNear = 1024 * 1024; // bytes of sums that are near again and again
 
 } // namespace

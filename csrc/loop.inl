@@ -41,13 +41,14 @@ HEADGATE_INLINE void wait_for(const std::int64_t *count, std::int64_t enough) {
   }
 }
 
-HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int part, int parts) {
+// Counts that this thread has come, and waits until all have but for the last few times.
+HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int part, int parts, int but = 0) {
   if (arrivals == nullptr)
     return;
   const std::int64_t count = arrivals[part].count + 1;
   __atomic_store_n(&arrivals[part].count, count, __ATOMIC_RELEASE);
   for (int other = 0; other < parts; ++other)
-    wait_for(&arrivals[other].count, count);
+    wait_for(&arrivals[other].count, count - but);
 }
 
 // One instruction on n vectors of a block.
@@ -261,11 +262,13 @@ template <class T> struct Loop {
           phases(plan.loop, cuts + plan.before.size, 0, active);
         }
         if (me.stretch > 0 && step % me.stretch == 0) {
-          wait_for_all(me.meeting, me.thread, me.threads);
-          const std::int64_t to = step + me.stretch;
-          me.after(me.context, me.thread, step, to < me.all_steps ? to : me.all_steps);
+          wait_for_all(me.meeting, me.thread, me.threads, 1);
+          multiply(step + me.stretch); // what all have done
         }
       }
+      wait_for_all(me.meeting, me.thread, me.threads);
+      if (me.stretch > 0)
+        multiply(0);
       return;
     }
     std::int64_t active = me.row_count;
@@ -293,6 +296,14 @@ template <class T> struct Loop {
           __atomic_store_n(me.progress, step + 1, __ATOMIC_RELEASE);
       }
     }
+  }
+
+  // The products of the stretch of steps that begins with `from`.
+  void multiply(std::int64_t from) const {
+    if (from >= me.all_steps)
+      return;
+    const std::int64_t to = from + me.stretch;
+    me.after(me.context, me.thread, from, to < me.all_steps ? to : me.all_steps);
   }
 
   // Notes time and row number of the active rows of a step, from `first` on.
