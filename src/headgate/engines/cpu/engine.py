@@ -25,6 +25,9 @@ from headgate.program.schedule import Phase
 
 FUSED_FROM = 8
 """Rows that fill the product's tile, so that nothing is gained by taking steps together."""
+READ_ONCE, MANY_ROWS = 1 << 20, 32
+"""Numbers of weights that are too far to be read at every step for fewer than so many rows: those
+of the input are then read once for several steps."""
 BOUND_AT_MOST = 64
 """Shapes of calls for which a loop remembers where its tensors lie."""
 LOOPS_AT_MOST = 256
@@ -77,7 +80,9 @@ class Run:
     def _loop(self, kept: bool) -> Loop:
         call, options, x = self.call, self.options, self.x
         shifted = not (options.reverse and options.lengths is not None)
-        fused = x.shape[1] >= FUSED_FROM
+        fused = x.shape[1] >= FUSED_FROM and (
+            x.shape[1] >= MANY_ROWS or sum(f.numel() for f in self.families) <= READ_ONCE
+        )
         key = (
             call.plan, x.dtype, options.key is None, kept, shifted, fused, *call.sizes.items(),
         )  # fmt: skip
