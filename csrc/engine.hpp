@@ -12,7 +12,7 @@
 
 namespace headgate {
 
-constexpr std::int64_t kPad = 64; // elements; a multiple of every tile's units
+constexpr std::int64_t kPad = 16; // elements; a multiple of every vector's
 
 inline std::int64_t padded(std::int64_t width) { return (width + kPad - 1) / kPad * kPad; }
 

@@ -470,14 +470,15 @@ template <class T> struct Loop {
     }
   }
 
-  // Lets a slot be the tensor's own memory where that is laid out as the block is.
+  // Lets a slot be the tensor's own memory where that is laid out as the block is, be it with room
+  // for the units past the tensor's width.
   bool in_place(const Access &access, const Block &b, bool write) const {
     if (!access.alone)
       return false;
     const Place &place = me.places[access.tensor];
     const Walk w = walk(place, b, write);
-    const bool fits =
-        b.valid == b.units && place.width != 1 && w.even && (b.rows == 1 || w.apart == b.units);
+    const bool fits = (b.valid == b.units || place.by_position >= b.unit + b.units) &&
+                      place.width != 1 && w.even && (b.rows == 1 || w.apart == b.units);
     where[access.slot] = fits ? w.first + b.unit : slot(access.slot);
     return fits;
   }
