@@ -610,10 +610,11 @@ template <class T> struct Loop {
 
   void write(const Access &access, const Block &b) const {
     const Place &place = me.places[access.tensor];
-    if (place.width == 1 && b.unit != 0)
+    const T *from = where[access.slot];
+    const bool in_place = access.alone && from != slot(access.slot);
+    if (in_place || (place.width == 1 && b.unit != 0))
       return;
     const Walk w = walk(place, b, true);
-    const T *from = where[access.slot];
     if (place.width == 1) {
       for (int r = 0; r < b.rows; ++r) {
         T *to = row_of(w, place, b, r, true);
@@ -621,8 +622,6 @@ template <class T> struct Loop {
       }
       return;
     }
-    if (from == w.first + b.unit)
-      return; // in place
     const auto put = access.add ? &Loop::add : &Loop::copy;
     if (w.even)
       return put(from, b.units, w.first + b.unit, w.apart, b.rows, b.valid);
