@@ -41,7 +41,7 @@ HEADGATE_INLINE void wait_for(const std::int64_t *count, std::int64_t enough) {
   }
 }
 
-// Counts that this thread has come, and waits until all have but for the last few times.
+// Counts that this thread has come, and waits until all others have, or `but` times less.
 HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int part, int parts, int but = 0) {
   if (arrivals == nullptr)
     return;

@@ -297,8 +297,19 @@ def test_random_cell(case: Case):
 )
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_layer_norm"])
 def test_products_of_a_few_steps_at_a_time(name: str, lengths: list[int] | None, reverse: bool):
-    """Of 512 rows, 25 steps; in some stretches no row has a step."""
+    """Stretches are of 256 rows; in some no row has a step."""
     check(Case(PROGRAMS[name], 40, 20, 9, 70, lengths, reverse, recorded=False))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("N", "H"), [(20, 400), (33, 330)])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before"])
+def test_weights_that_stay_in_no_cache(name: str, N: int, H: int, threads: int):
+    torch.set_num_threads(threads)
+    try:
+        check(Case(PROGRAMS[name], 3, N, H, H, recorded=False))
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_layer_norm", "lstm_projected"])
