@@ -35,9 +35,11 @@ HEADGATE_INLINE Words low_product(Words a, std::uint64_t b) {
 inline void draw(std::uint64_t seed, std::uint32_t first, std::uint32_t row, std::uint32_t step,
                  std::uint32_t stream, std::int32_t *words) {
   constexpr std::uint64_t kLow = 0xffffffffu;
-  Words c0, c1 = row - Words{}, c2 = step - Words{}, c3 = stream - Words{};
-  for (int k = 0; k < kCounters; ++k)
-    c0[k] = first + static_cast<std::uint32_t>(k);
+  static constexpr std::uint64_t kCount[] = {0, 1, 2, 3, 4, 5, 6, 7};
+  Words c0;
+  __builtin_memcpy(&c0, kCount, sizeof(c0));
+  c0 += first;
+  Words c1 = row - Words{}, c2 = step - Words{}, c3 = stream - Words{};
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
