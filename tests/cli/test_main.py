@@ -72,6 +72,7 @@ def test_json_lines(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert lines[3]["model"] == "gru"
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_the_first(table: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert code("forecast", str(table), *QUICK, "--out", out) == 0

@@ -66,7 +66,11 @@ def by_name(page: Path) -> str:
     return page.name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+RUN = (ENGLISH, pytest.param(CHINESE, marks=pytest.mark.slow))
+"""Their code is the same."""
+
+
+@pytest.mark.parametrize("page", RUN, ids=by_name)
 def test_a_page_prints_what_it_says_and_draws_its_pictures(page: Path, folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):
