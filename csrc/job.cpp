@@ -52,10 +52,12 @@ void Job::order_rows(int dealt) {
                      [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
     rows_.clear();
     for (int t = 0; t < dealt; ++t) {
-      for (std::size_t r = 0; r < n; ++r) {
-        const int at = static_cast<int>(r % static_cast<std::size_t>(2 * dealt));
-        if (at == t || at == 2 * dealt - 1 - t)
-          rows_.push_back(sorted[r]);
+      const auto there = static_cast<std::size_t>(t), both = static_cast<std::size_t>(2 * dealt);
+      for (std::size_t first = 0; first < n; first += both) {
+        for (std::size_t r : {first + there, first + both - 1 - there}) {
+          if (r < n)
+            rows_.push_back(sorted[r]);
+        }
       }
       starts_.push_back(static_cast<std::int64_t>(rows_.size()));
     }
@@ -71,8 +73,10 @@ void Job::rank_rows() {
   if (call_->lengths == nullptr || address(binding_->ranks) == nullptr)
     return;
   ranks_ = reinterpret_cast<std::int64_t *>(address(binding_->ranks));
-  for (std::size_t r = 0; !binding_->plan->view().backward && r < rows_.size(); ++r)
-    ranks_[rows_[r]] = static_cast<std::int64_t>(r);
+  if (!binding_->plan->view().backward) {
+    for (std::size_t r = 0; r < rows_.size(); ++r)
+      ranks_[rows_[r]] = static_cast<std::int64_t>(r);
+  }
   ranks_in_order_.resize(rows_.size());
   for (std::size_t r = 0; r < rows_.size(); ++r)
     ranks_in_order_[r] = ranks_[rows_[r]];

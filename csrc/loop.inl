@@ -151,6 +151,10 @@ HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T 
 #undef HEADGATE_PAIR
 }
 
+template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
+  *to = add ? *to + value : value;
+}
+
 // The sum of a vector's lanes, by halves.
 template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   alignas(64) T lanes[kLanes<T>];
@@ -266,9 +270,10 @@ template <class T> struct Loop {
           multiply(step + me.stretch); // what all have done
         }
       }
-      wait_for_all(me.meeting, me.thread, me.threads);
-      if (me.stretch > 0)
+      if (me.stretch > 0) {
+        wait_for_all(me.meeting, me.thread, me.threads);
         multiply(0);
+      }
       return;
     }
     std::int64_t active = me.row_count;
@@ -602,10 +607,17 @@ template <class T> struct Loop {
       }
       return;
     }
-    if (w.even)
-      return fill(w.first + b.unit, w.apart, to, b.units, b.rows, b.valid);
-    for (int r = 0; r < b.rows; ++r, to += b.units)
-      fill(row_of(w, place, b, r, false) + b.unit, 0, to, b.units, 1, b.valid);
+    if (w.even) {
+      move<false>(w.first + b.unit, w.apart, to, b.units, b.rows, b.valid);
+    } else {
+      for (int r = 0; r < b.rows; ++r) {
+        move<false>(row_of(w, place, b, r, false) + b.unit, 0, to + r * b.units, 0, 1, b.valid);
+      }
+    }
+    for (int r = 0; b.valid < b.units && r < b.rows; ++r) {
+      for (std::int64_t i = b.valid; i < b.units; ++i)
+        to[r * b.units + i] = T(0);
+    }
   }
 
   void write(const Access &access, const Block &b) const {
@@ -616,53 +628,27 @@ template <class T> struct Loop {
       return;
     const Walk w = walk(place, b, true);
     if (place.width == 1) {
-      for (int r = 0; r < b.rows; ++r) {
-        T *to = row_of(w, place, b, r, true);
-        *to = access.add ? *to + from[r * L] : from[r * L];
-      }
+      for (int r = 0; r < b.rows; ++r)
+        put(row_of(w, place, b, r, true), from[r * L], access.add);
       return;
     }
-    const auto put = access.add ? &Loop::add : &Loop::copy;
+    const auto out = access.add ? &Loop::move<true> : &Loop::move<false>;
     if (w.even)
-      return put(from, b.units, w.first + b.unit, w.apart, b.rows, b.valid);
+      return out(from, b.units, w.first + b.unit, w.apart, b.rows, b.valid);
     for (int r = 0; r < b.rows; ++r, from += b.units)
-      put(from, 0, row_of(w, place, b, r, true) + b.unit, 0, 1, b.valid);
+      out(from, 0, row_of(w, place, b, r, true) + b.unit, 0, 1, b.valid);
   }
 
-  // Some rows of a slot, `units` of each, from memory; zeros past those that are valid.
-  static HEADGATE_APART void fill(const T *from, std::int64_t from_apart, T *to, std::int64_t units,
-                                  int rows, std::int64_t valid) {
-    const std::int64_t whole = valid / L * L;
-    for (; rows > 0; --rows, from += from_apart, to += units) {
-      for (std::int64_t i = 0; i < whole; i += L)
-        store(to + i, load(from + i));
-      for (std::int64_t i = whole; i < valid; ++i)
-        to[i] = from[i];
-      for (std::int64_t i = valid; i < units; ++i)
-        to[i] = T(0);
-    }
-  }
-
-  // The valid units of some rows from a slot to memory, and to what memory holds.
-  static HEADGATE_APART void copy(const T *from, std::int64_t from_apart, T *to,
-                                  std::int64_t to_apart, int rows, std::int64_t valid) {
-    const std::int64_t whole = valid / L * L;
+  // So many numbers of some rows from one place to another, or to what is there.
+  template <bool Add>
+  static HEADGATE_APART void move(const T *from, std::int64_t from_apart, T *to,
+                                  std::int64_t to_apart, int rows, std::int64_t count) {
+    const std::int64_t whole = count / L * L;
     for (; rows > 0; --rows, from += from_apart, to += to_apart) {
       for (std::int64_t i = 0; i < whole; i += L)
-        store(to + i, load(from + i));
-      for (std::int64_t i = whole; i < valid; ++i)
-        to[i] = from[i];
-    }
-  }
-
-  static HEADGATE_APART void add(const T *from, std::int64_t from_apart, T *to,
-                                 std::int64_t to_apart, int rows, std::int64_t valid) {
-    const std::int64_t whole = valid / L * L;
-    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
-      for (std::int64_t i = 0; i < whole; i += L)
-        store(to + i, Vec<T>(load(to + i) + load(from + i)));
-      for (std::int64_t i = whole; i < valid; ++i)
-        to[i] += from[i];
+        store(to + i, Add ? Vec<T>(load(to + i) + load(from + i)) : load(from + i));
+      for (std::int64_t i = whole; i < count; ++i)
+        put(to + i, from[i], Add);
     }
   }
 

@@ -193,10 +193,6 @@ void pack_columns(const Outer &p, std::int64_t first, std::int64_t last, T *out)
   }
 }
 
-template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
-  *to = add ? *to + value : value;
-}
-
 // Whether a tile's sums go straight to where c lies.
 inline bool straight(const OuterJob &job, const Outer &p, std::int64_t t, std::int64_t i,
                      std::int64_t units) {
