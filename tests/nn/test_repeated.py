@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -169,3 +170,64 @@ def test_given_states_that_do_not_fit_are_still_refused() -> None:
             layer(x, (h,))
         with pytest.raises(RuntimeError, match=r"Expected hidden\[0\] size \(1, 2, 4\)"):
             drop_in(x, (torch.zeros(1, 3, 4), h))
+
+
+@pytest.mark.parametrize("make", [headgate.GRU, partial(Recurrent, "gru")])
+def test_weights_that_moved_to_another_device_are_refused(make: Any) -> None:
+    layer, x = make(3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        layer(x)
+        with pytest.raises(ValueError, match=r"is torch\.float32 on cpu, another .* on meta"):
+            layer.to("meta")(x)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"num_layers": 2}])
+def test_gradients_by_torchs_parameters_again_and_again(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(3, 4, **options)
+    ours = getattr(headgate, name)(3, 4, **options)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(5, 2, 3)  # needs no gradient, as in most training
+    for _ in range(2):
+        for layer in (ours, theirs):
+            layer(x)[0].square().sum().backward()  # adds to what was there
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    grads = [p.grad for p in ours.parameters()]
+    assert len({g.data_ptr() for g in grads if g is not None}) == len(grads)
+
+
+@pytest.mark.parametrize("cell", [*CELLS, "gru_reset_before"])
+def test_an_input_that_needs_no_gradient_changes_no_other(cell: str) -> None:
+    torch.manual_seed(0)
+    layer = Recurrent(cell, 3, 4)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    weights = list(layer.parameters())
+    with_input = torch.autograd.grad(layer(x)[0].square().sum(), [x, *weights])
+    without = torch.autograd.grad(layer(x.detach())[0].square().sum(), weights)
+    for one, other in zip(with_input[1:], without, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_second_derivatives_by_torchs_parameters() -> None:
+    torch.manual_seed(0)
+    layer = headgate.GRU(2, 3).double()
+    x = torch.randn(3, 2, 2, dtype=torch.float64)
+    names, weights = zip(*layer.named_parameters(), strict=True)
+
+    def run(*weights: torch.Tensor) -> torch.Tensor:
+        own = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(layer, own, (x,))[0]
+
+    assert torch.autograd.gradgradcheck(run, tuple(w.detach().requires_grad_() for w in weights))
+
+
+def test_a_weight_changed_between_forward_and_backward_is_an_error() -> None:
+    for name in ("weight_hh_l0", "bias_hh_l0"):
+        layer = headgate.GRU(3, 4)
+        output = layer(torch.randn(5, 2, 3))[0]
+        with torch.no_grad():
+            layer.get_parameter(name).mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            output.sum().backward()

@@ -1,5 +1,6 @@
 """Engines run Plans. ``choose`` says which one runs and why."""
 
+from headgate.engines.cpu import Parameters
 from headgate.engines.dispatch import (
     ENGINES,
     Choice,
@@ -18,6 +19,7 @@ __all__ = [
     "Choice",
     "Direction",
     "MaskKey",
+    "Parameters",
     "Result",
     "choose",
     "repeated",

@@ -231,9 +231,7 @@ def run_chain(
 def job_of(
     program: Program, d: Direction, x: Tensor, lengths: Tensor | None, names: tuple[str, ...]
 ) -> cpu.Job:
-    sizes = _sizes(program, d.families, x, d.states)
-    plan = schedule(program, names, bool(d.probes))
-    call = Call(plan, sizes, None, {}, names, tuple(d.probes or ()))
+    call = _call(program, d, x, names)
     return cpu.Job(call, cpu.Options(lengths, d.reverse, d.mask_key), _tensors(program, d))
 
 
@@ -285,34 +283,32 @@ def _through(
     return in_time(run_on, call, options.lengths, options.reverse, [x, *tensors[1:]])
 
 
-_known_sizes: dict[Any, dict[str, int]] = {}
-
-
-def _sizes(
-    program: Program, families: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor]
-) -> dict[str, int]:
-    """The number of every width, checked; what was checked once is remembered."""
-    tensors = (*states, *families.values())
-    key = (
-        program,
-        x.shape[2:] if x.dim() == 3 else None,
-        *[(t.shape, t.dtype == x.dtype, t.device == x.device) for t in tensors],
-        *families,
-        x.shape[1] if x.dim() == 3 else None,
-    )
-    found = _known_sizes.get(key)
-    if found is None:
-        _check(program, families, x, states)
-        known = {name: families[name] for name in program.families}
-        found = infer_sizes(program, x, states, known)
-        if len(_known_sizes) >= REMEMBERED:
-            _known_sizes.clear()
-        _known_sizes[key] = found
-    return found
-
-
+_known_calls: dict[Any, Call] = {}
 REMEMBERED = 1024
 """Combinations of shapes that were checked."""
+
+
+def _call(program: Program, d: Direction, x: Tensor, names: tuple[str, ...]) -> Call:
+    """What is checked once, and shared by calls whose widths and rows are alike."""
+    tensors, probed = (*d.states, *d.families.values()), tuple(d.probes or ())
+    key = (
+        program,
+        x.shape[1:] if x.dim() == 3 else None,
+        *[(t.shape, t.dtype == x.dtype, t.device == x.device) for t in tensors],
+        *d.families,
+        names,
+        probed,
+    )
+    found = _known_calls.get(key)
+    if found is None:
+        _check(program, d.families, x, d.states)
+        families = {name: d.families[name] for name in program.families}
+        sizes = infer_sizes(program, x, d.states, families)
+        plan = schedule(program, names, bool(probed))
+        if len(_known_calls) >= REMEMBERED:
+            _known_calls.clear()
+        found = _known_calls[key] = Call(plan, sizes, None, {}, names, probed)
+    return found
 
 
 def _returned(

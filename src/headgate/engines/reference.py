@@ -26,9 +26,9 @@ OUTPUT = ""
 """What stands for the output among the names of recorded values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
-    """What one call fixes besides its differentiable tensors.
+    """What one call fixes besides its differentiable tensors. Calls alike may share one.
 
     ``active`` (T, N, 1) is None for a full batch; ``masks`` are the values of the mask nodes;
     ``names`` are recorded, ``probed`` have a probe added to them.

@@ -28,13 +28,14 @@ def traced(method: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            obstacle = _obstacle(args[1:])
-            if obstacle and torch.compiler.is_exporting():
-                raise ValueError(f"{type(args[0]).__name__}: cannot export {obstacle}")
-            if obstacle:
-                disable: Any = torch.compiler.disable
-                return disable(method)(*args, **kwargs)
+        if not torch.compiler.is_compiling():
+            return method(*args, **kwargs)
+        obstacle = _obstacle(args[1:])
+        if obstacle and torch.compiler.is_exporting():
+            raise ValueError(f"{type(args[0]).__name__}: cannot export {obstacle}")
+        if obstacle:
+            disable: Any = torch.compiler.disable
+            return disable(method)(*args, **kwargs)
         return method(*args, **kwargs)
 
     return wrapper
@@ -50,6 +51,8 @@ def traced_if_allowed(method: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.compiler.is_compiling():
+            return method(*args, **kwargs)
         if torch.compiler.is_dynamo_compiling() and not torch._dynamo.config.allow_rnn:
             disable: Any = torch.compiler.disable
             return disable(method)(*args, **kwargs)

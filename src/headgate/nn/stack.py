@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, choose, repeated, worth_remembering
+from headgate.engines import Choice, Parameters, choose, repeated, worth_remembering
 from headgate.engines.pieces import check_checkpoint
 from headgate.nn import states
 from headgate.nn.autocast import caster
@@ -72,6 +72,8 @@ class Stack(WithBlocks, nn.Module):
             for sizes in self.layer_sizes
             for _ in range(self.num_directions)
         ]
+        self._alike = len(set(self._state_widths)) == 1
+        self._widest = max(map(max, self._state_widths))
         self.merge = merge
         self.residual = residual
         self.learn_initial_state = learn_initial_state
@@ -121,6 +123,10 @@ class Stack(WithBlocks, nn.Module):
     def _families(self, layer: int, direction: int) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def _made_of(self, layer: int, direction: int) -> tuple[list[Tensor], Parameters | None]:
+        """A place's parameters, and how its families are made of them; None: they are these."""
+        return list(self._families(layer, direction).values()), None
+
     def _enter(self, input: Tensor | PackedSequence, lengths: Any) -> Batch:
         what = type(self).__name__
         batch = enter(what, input, lengths, batch_first=self.batch_first)
@@ -144,9 +150,9 @@ class Stack(WithBlocks, nn.Module):
         return next(self.parameters()).dtype  # a parametrisation holds them
 
     def _plain(self) -> bool:
-        """Whether a call is in one direction, with nothing between the layers, nothing drawn and
-        no step forgotten."""
-        return not (
+        """Whether a call is in one direction through layers alike, with nothing between them,
+        nothing drawn and no step forgotten."""
+        return self._alike and not (
             self.bidirectional
             or self.residual
             or self.learn_initial_state
@@ -163,15 +169,15 @@ class Stack(WithBlocks, nn.Module):
         if not tensor or input.dtype != self._dtype() or not self._plain():
             return None
         x, ragged = input.transpose(0, 1) if self.batch_first else input, None
-        if not worth_remembering(x, self._state_widths):
+        if not worth_remembering(x, self._widest):
             return None
         initial = None if hx is None else (hx,) if type(hx) is Tensor else hx
         if initial is not None and not self._are_states(initial, x):
             return None
         if lengths is not None:
             ragged = self._enter(input, lengths).lengths
-        families = [self._families(layer, 0) for layer in range(self.num_layers)]
-        found = repeated(self.program, x, families, self._state_widths, initial, ragged)
+        layers = [self._made_of(layer, 0) for layer in range(self.num_layers)]
+        found = repeated(self.program, x, layers, self._state_widths, initial, ragged)
         if found is None:
             return None
         output, states = found
@@ -180,19 +186,16 @@ class Stack(WithBlocks, nn.Module):
         return output.transpose(0, 1) if self.batch_first else output, states
 
     def _are_states(self, hx: Any, x: Tensor) -> bool:
-        """Whether these are initial states, as one tensor for each, of an input (T, N, I)."""
+        """Whether these are initial states, as one tensor for each, of an input (T, N, I) on the
+        CPU."""
         widths = self._state_widths[0]
-        return (
-            type(hx) is tuple
-            and len(hx) == len(widths)
-            and all(
-                type(t) is Tensor
-                and t.shape == (self.num_layers, x.shape[1], width)
-                and t.dtype == x.dtype
-                and t.device == x.device
-                for t, width in zip(hx, widths, strict=True)
-            )
-        )
+        if type(hx) is not tuple or len(hx) != len(widths):
+            return False
+        for t, width in zip(hx, widths, strict=True):
+            fits = type(t) is Tensor and t.dtype == x.dtype and t.is_cpu
+            if not fits or t.shape != (self.num_layers, x.shape[1], width):
+                return False
+        return True
 
     @traced
     def _run(

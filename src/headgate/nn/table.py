@@ -7,7 +7,7 @@ stays inside r ∘ (…) and is a family of its own, d.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -60,27 +60,6 @@ def parameter_rows(
     return found
 
 
-def families_from_torch(
-    kind: str, program: Program, sizes: Mapping[str, int], get: Callable[[str], Tensor | None]
-) -> dict[str, Tensor]:
-    """The families of the table, made of torch's parameters; ``get`` returns one by its stem.
-
-    A family that has no parameter, because the module has no biases, is zero.
-    """
-    found = {stem: get(stem) for stem in TABLE[kind]}
-    given = {stem: parameter for stem, parameter in found.items() if parameter is not None}
-    families: dict[str, Tensor] = {}
-    for family, stem, pieces in _shares(kind, program, tuple(sizes.items()), tuple(given)):
-        parameter = given[stem]
-        share = parameter if pieces is None else _joined(parameter, pieces)
-        families[family] = families[family] + share if family in families else share
-    for family in families_of(kind, program):
-        if family not in families:
-            like = next(iter(given.values()))
-            families[family] = like.new_zeros(program.shape(family, sizes))
-    return families
-
-
 @lru_cache(maxsize=256)
 def families_of(kind: str, program: Program) -> list[str]:
     """The program's families that torch's parameters make up."""
@@ -90,34 +69,99 @@ def families_of(kind: str, program: Program) -> list[str]:
 
 Piece = slice | int
 """Rows of a parameter, or a number of rows of zeros."""
+Share = tuple[int, list[Piece] | None]
+"""What a parameter adds to a family, by its index; None: all of it, in the family's order."""
+Source = tuple[int, slice]
+"""Whose gradient a part of a parameter's is: a family's, by its index, in some rows."""
+
+
+class Mixture:
+    """How a program's families are made of torch's parameters, and what follows for gradients.
+
+    Parameters: those that the module has of the table, in its order, by their ``stems``, and then
+    the families that torch does not know. A family without a parameter, because the module has no
+    biases, is zero.
+    """
+
+    def __init__(
+        self, kind: str, program: Program, sizes: Mapping[str, int], stems: Sequence[str]
+    ) -> None:
+        known = families_of(kind, program)
+        self._shapes = [program.shape(family, sizes) for family in program.families]
+        self._shares: list[list[Share]] = [[] for _ in program.families]
+        self._sources: list[list[Source] | int] = []  # or all of one family's
+        order = list(program.families)
+        for index, stem in enumerate(stems):
+            rows = parameter_rows(TABLE[kind][stem], program, sizes)
+            sources: list[Source] | int = [
+                (order.index(f), program.rows(f, sizes)[b]) for f, b, _ in rows
+            ]
+            for family in dict.fromkeys(name for name, _, _ in rows):
+                mine = {block: at for name, block, at in rows if name == family}
+                blocks, number = program.rows(family, sizes), order.index(family)
+                whole = len(mine) == len(rows) and tuple(mine) == tuple(blocks)
+                pieces: list[Piece] = [
+                    mine[block] if block in mine else at.stop - at.start
+                    for block, at in blocks.items()
+                ]
+                self._shares[number].append((index, None if whole else pieces))
+                if whole:
+                    sources = number
+            self._sources.append(sources)
+        for family in program.families:
+            if family not in known:
+                self._shares[order.index(family)].append((len(self._sources), None))
+                self._sources.append(order.index(family))
+
+    def families(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """In the program's order, by operations that torch differentiates."""
+        found = []
+        for shares, shape in zip(self._shares, self._shapes, strict=True):
+            parts = [
+                parameters[index] if pieces is None else _joined(parameters[index], pieces)
+                for index, pieces in shares
+            ]
+            if len(parts) == 1:
+                found.append(parts[0])
+            else:
+                found.append(sum(parts[1:], parts[0]) if parts else parameters[0].new_zeros(shape))
+        return found
+
+    def gradients(self, families: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """By each parameter, out of those by each family; None where there is none."""
+        return [
+            families[sources] if isinstance(sources, int) else _gathered(families, sources)
+            for sources in self._sources
+        ]
+
+
+def _gathered(families: Sequence[Tensor | None], sources: Sequence[Source]) -> Tensor | None:
+    """A parameter's gradient out of rows of several families'."""
+    like = next((families[k] for k, _ in sources if families[k] is not None), None)
+    if like is None:
+        return None
+    parts = []
+    for index, rows in sources:
+        whole = families[index]
+        count = rows.stop - rows.start
+        parts.append(like.new_zeros(count, *like.shape[1:]) if whole is None else whole[rows])
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=256)
+def mixture(
+    kind: str, program: Program, sizes: tuple[tuple[str, int], ...], stems: tuple[str, ...]
+) -> Mixture:
+    return Mixture(kind, program, dict(sizes), stems)
 
 
 def _joined(parameter: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    if len(pieces) == 1 and isinstance(pieces[0], slice):
+        return parameter[pieces[0]]
     rest = parameter.shape[1:]
     return torch.cat(
         [parameter.new_zeros(p, *rest) if isinstance(p, int) else parameter[p] for p in pieces]
     )
-
-
-@lru_cache(maxsize=256)
-def _shares(
-    kind: str, program: Program, sizes: tuple[tuple[str, int], ...], stems: tuple[str, ...]
-) -> list[tuple[str, str, list[Piece] | None]]:
-    """Each parameter's share of each family, in the family's order of blocks; None: all of it."""
-    found = []
-    for stem in stems:
-        rows = parameter_rows(TABLE[kind][stem], program, dict(sizes))
-        for family in dict.fromkeys(name for name, _, _ in rows):
-            mine = {block: at for name, block, at in rows if name == family}
-            blocks = program.rows(family, dict(sizes))
-            if len(mine) == len(rows) and tuple(mine) == tuple(blocks):
-                found.append((family, stem, None))
-                continue
-            pieces: list[Piece] = [
-                mine[block] if block in mine else at.stop - at.start for block, at in blocks.items()
-            ]
-            found.append((family, stem, pieces))
-    return found
 
 
 def _parameter(module: nn.Module, name: str) -> Tensor | None:
@@ -138,6 +182,7 @@ class TorchFamilies:
         self.program = program
         known = families_of(kind, program)
         self.others = [family for family in program.families if family not in known]
+        self._mixtures: dict[tuple[str, ...], Mixture] = {}
 
     def add_others(
         self, module: nn.Module, sizes: Mapping[str, int], end: str, factory: dict[str, Any]
@@ -151,11 +196,23 @@ class TorchFamilies:
         """Initialisers of the families that torch does not know."""
         return {f: how for f, how in defaults(self.program).items() if f in self.others}
 
+    def parameters(
+        self, module: nn.Module, sizes: Mapping[str, int], end: str
+    ) -> tuple[list[Tensor], Mixture]:
+        """A module's parameters, and how the program's families are made of them."""
+        known = [(stem, _parameter(module, stem + end)) for stem in TABLE[self.kind]]
+        given = [(stem, parameter) for stem, parameter in known if parameter is not None]
+        key = (end, *[stem for stem, _ in given])
+        found = self._mixtures.get(key)
+        if found is None:
+            found = mixture(self.kind, self.program, tuple(sizes.items()), key[1:])
+            self._mixtures[key] = found
+        others = [getattr(module, family + end) for family in self.others]
+        return [*[parameter for _, parameter in given], *others], found
+
     def families(self, module: nn.Module, sizes: Mapping[str, int], end: str) -> dict[str, Tensor]:
-        found = families_from_torch(
-            self.kind, self.program, sizes, lambda stem: _parameter(module, stem + end)
-        )
-        return found | {family: getattr(module, family + end) for family in self.others}
+        parameters, made = self.parameters(module, sizes, end)
+        return dict(zip(self.program.families, made.families(parameters), strict=True))
 
     def rows(
         self, module: nn.Module, sizes: Mapping[str, int], end: str

@@ -22,7 +22,7 @@ from headgate.nn.options import Options, split_options
 from headgate.nn.record import Record
 from headgate.nn.stack import Stack
 from headgate.nn.states import States
-from headgate.nn.table import TorchFamilies
+from headgate.nn.table import Mixture, TorchFamilies
 
 Output = Tensor | PackedSequence
 
@@ -71,6 +71,9 @@ class TorchLike(Stack):
     def _families(self, layer: int, direction: int) -> dict[str, Tensor]:
         families = traced_families if torch.compiler.is_compiling() else TorchFamilies.families
         return families(self._torch, self, self.layer_sizes[layer], suffix(layer, direction))
+
+    def _made_of(self, layer: int, direction: int) -> tuple[list[Tensor], Mixture]:
+        return self._torch.parameters(self, self.layer_sizes[layer], suffix(layer, direction))
 
     @traced_if_allowed
     def _forward(

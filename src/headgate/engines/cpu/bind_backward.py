@@ -38,19 +38,17 @@ def backward_names(loop: Loop) -> list[Name]:
     ]
 
 
-def bind_backward(loop: Loop, shape: Shape) -> Bound:
-    return BackwardBinder(loop, shape, spend=False).bind()
-
-
-def bind_last_backward(loop: Loop, shape: Shape) -> Bound:
-    """The same, where nobody will ask for the kept values again: error terms take their place."""
-    return BackwardBinder(loop, shape, spend=True).bind()
+def bind_backward(loop: Loop, shape: Shape, spend: bool, by_input: bool) -> Bound:
+    """``spend``: nobody will ask for the kept values again, and error terms take their place.
+    ``by_input``: the input's gradient is asked for; what is made in the loop always is."""
+    return BackwardBinder(loop, shape, spend, by_input).bind()
 
 
 class BackwardBinder(Binder):
     """The loop of backpropagation through time, and the products after it."""
 
-    def __init__(self, loop: Loop, shape: Shape, spend: bool) -> None:
+    def __init__(self, loop: Loop, shape: Shape, spend: bool, by_input: bool) -> None:
+        self.by_input = by_input
         super().__init__(loop, shape, backward_names(loop))
         self.back = self.plan.back
         self.nodes, self.widths = self.back.backward.nodes, self.back.backward.widths
@@ -105,9 +103,10 @@ class BackwardBinder(Binder):
                 case _:
                     continue  # scratch
             places[name] = found, -1
-        throughs = self.throughs()
+        throughs = self.throughs() if self.by_input else []
         outers = self.outers()
-        gradient = [("gradient",)] if self.back.backward.input is not None else []
+        reached = self.by_input and self.back.backward.input is not None
+        gradient = [("gradient",)] if reached else []
         errors = [("error", n) for n in self.layout.probed]
         tails = [self.tail(name) for name in [*gradient, *errors]]
         binding = self.finish(

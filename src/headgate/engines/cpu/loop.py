@@ -36,7 +36,6 @@ class Loop:
         self.plan: Plan = layout.plan(program)
         self.sizes = layout.table()
         self.forward_stores = forward_source(program, layout).stores
-        self.bound: dict[Any, Any] = {}
 
     @cached_property
     def forward(self) -> Compiled:

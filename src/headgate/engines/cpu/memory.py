@@ -30,10 +30,10 @@ class Lease:
             with torch.inference_mode(False):  # the next call may be one that trains
                 buffer = torch.empty(size, dtype=dtype)
         self._buffer = buffer
-        self.address = buffer.data_ptr()
+        self.data_ptr = buffer.data_ptr
 
     def __del__(self) -> None:
-        free[self.address] = self._buffer
+        free[self._buffer.data_ptr()] = self._buffer
         for address in list(free)[:-FREE_AT_MOST]:
             free.pop(address, None)
 

@@ -22,13 +22,13 @@ class Repeated:
     def __init__(self, jobs: Sequence[Job], x: Tensor) -> None:
         runs, begun, seen = [], [], x
         for job in jobs:
-            runs.append(Run(job.call, job.options, (seen, *job.tensors), kept=False))
+            runs.append(Run(job, seen, kept=False))
             begun.append(runs[-1].forward())
             seen = begun[-1][1][0]
         widths = {tuple(s.shape[1] for s in run.states) for run in runs}
         if len(widths) > 1 or runs[0].x is not x or any(run.fixed for run in runs):
             raise ValueError("repeated: expected layers of one width and values that are given")
-        self.loops = [run.loop for run in runs]  # a binding lives no longer than its loop
+        self.forms = [run.form for run in runs]  # a binding lives no longer than its loop
         self.bindings = [call[0] for call, _ in begun]
         self.initial = [run.states for run in runs]
         self.starts = [[s.data_ptr() for s in run.states] for run in runs]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from headgate.engines.cpu.compile import Name
-from headgate.engines.cpu.engine import Options, Run
+from headgate.engines.cpu.engine import Job, Options, Run
 from headgate.engines.cpu.loop import loop_for
 from headgate.engines.cpu.weights import packed
 from headgate.engines.reference import Call
@@ -28,9 +28,9 @@ def prepared(call: Call, tensors: Sequence[Tensor], residual: bool) -> Prepared:
 
     The tensors' values are copied where a step reads them.
     """
-    run = Run(call, Options(None, False, None), tensors, kept=False)
+    run = Run(Job(call, Options(None, False, None), tensors[1:]), tensors[0], kept=False)
     # no other step could share the input's products
-    loop = loop_for(call.plan.source, replace(run.loop.layout, fused=True))
+    loop = loop_for(call.plan.source, replace(run.form.loop.layout, fused=True))
     program, made = loop.plan.program, loop.forward
     families = dict(zip(program.families, run.families, strict=True))
     copies = {name: family.clone() for name, family in families.items() if family.dim() == 1}

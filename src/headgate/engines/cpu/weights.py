@@ -34,6 +34,11 @@ def instruction_set() -> tuple[str, int, int]:
     return found[asked] if asked else next(iter(found.values()))
 
 
+def wanted() -> bool:
+    """Whether the compiled engine is there, and HEADGATE_ENGINE asks for no other."""
+    return native.available and native.extension.environment("HEADGATE_ENGINE") in ("", "cpu")  # type: ignore[union-attr]
+
+
 def machine_for(dtype: torch.dtype) -> Machine:
     isa, size, vectors = instruction_set()
     return Machine(isa, size // dtype.itemsize, vectors)
