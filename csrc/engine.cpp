@@ -32,7 +32,7 @@ const std::int64_t second_level_cache = [] {
 
 std::size_t slots_bytes(const LoopPlan &view, std::size_t size) {
   const std::size_t phases = view.before.size + view.loop.size;
-  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + 4 * sizeof(std::int64_t)) +
+  return static_cast<std::size_t>(view.slots) * (view.slot_size * size + 6 * sizeof(std::int64_t)) +
          phases * 6 * sizeof(std::int64_t);
 }
 

@@ -6,6 +6,12 @@
 
 namespace headgate {
 
+namespace {
+
+constexpr std::size_t kRecordBytes = 1 << 20; // of a thread; as much is touched as a step needs
+
+} // namespace
+
 void Job::prepare(const Call &call, int threads) {
   call_ = &call;
   binding_ = call.binding;
@@ -186,6 +192,8 @@ void Job::lay_out(Arena &arena) {
     s.rank = ranks_ == nullptr ? nullptr : numbers(chunk_rows);
     s.chunk_start = numbers(chunk_steps);
     s.slots = arena.take(slots_bytes(view, size_));
+    s.record = arena.take(kRecordBytes);
+    s.record_bytes = kRecordBytes;
     s.seed = call_->seed;
     s.first_step = call_->first_step;
     s.streams = call_->streams;

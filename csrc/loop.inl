@@ -151,10 +151,6 @@ HEADGATE_INLINE void execute(const Instruction &in, T *out, const T *a, const T 
 #undef HEADGATE_PAIR
 }
 
-template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
-  *to = add ? *to + value : value;
-}
-
 // The sum of a vector's lanes, by halves.
 template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   alignas(64) T lanes[kLanes<T>];
@@ -166,6 +162,8 @@ template <class T> HEADGATE_INLINE T total(Vec<T> v) {
   }
   return lanes[0];
 }
+
+#include "record.inl"
 
 constexpr std::int64_t kRowsTogether = 8;
 
@@ -199,12 +197,19 @@ struct Filled {
   std::int64_t unit, units, rows;
 };
 
+// An address, and how it moves from step to step.
+template <class T> struct Pointer {
+  T *at;
+  Shift shift;
+};
+
 template <class T> struct Loop {
   const Share &me;
   T *slots;
-  T **where;                           // slots, or the tensors' own memory
+  Pointer<T> *where;                   // slots, or the tensors' own memory
   Filled *filled;                      // what slots that last hold
   Cut *cuts;                           // of the phases before the loop and in it
+  Record<T> &record;                   // of a step
   std::int64_t step = 0;               // decides which buffer of a state is read
   std::int64_t start = 0;              // the first active row, among those of a chunk of steps
   Spacing rows_apart{}, ranks_apart{}; // of the active rows of the phase
@@ -215,12 +220,26 @@ template <class T> struct Loop {
 
   T *slot(int k) const { return slots + std::int64_t(k) * me.plan->slot_size; }
 
+  // Of a state's two, in this step.
+  std::int64_t buffer(bool write) const {
+    return (step + std::int64_t(write != me.plan->backward)) & 1;
+  }
+
   T *address(const Place &p, std::int64_t at, bool write) const {
-    T *base = static_cast<T *>(p.base[(step + std::int64_t(write != me.plan->backward)) & 1]);
+    T *base = static_cast<T *>(p.base[buffer(write)]);
     if (p.ranked)
       return base + (me.step[at] - me.first_step) * p.by_time + me.rank[at] * p.by_row;
     return base + me.time[at] * p.by_time + me.row[at] * p.by_row + at * p.by_chunk +
            (at - start) * p.by_position;
+  }
+
+  Shift shift_of(const Place &p, bool write) const {
+    if (p.base[0] != p.base[1]) {
+      const std::int64_t there = static_cast<T *>(p.base[1]) - static_cast<T *>(p.base[0]);
+      return {buffer(write) == 0 ? there : -there, true};
+    }
+    const bool down = me.plan->backward != (me.reverse && !p.ranked);
+    return {(down ? -p.by_time : p.by_time) + p.by_chunk * record.count, false};
   }
 
   // The address of each row of a block, one after another.
@@ -244,7 +263,7 @@ template <class T> struct Loop {
   void run() {
     const LoopPlan &plan = *me.plan;
     for (std::uint32_t k = 0; k < plan.slots; ++k) {
-      where[k] = slot(static_cast<int>(k));
+      where[k] = {slot(static_cast<int>(k)), {}};
       filled[k] = {0, 0, 0};
     }
     for (std::uint32_t k = 0; k < plan.before.size + plan.loop.size; ++k)
@@ -291,8 +310,11 @@ template <class T> struct Loop {
         place_rows(s, here, count);
         count += here;
       }
-      if (plan.before.size > 0)
+      if (plan.before.size > 0) {
+        record.forget();
         phases(plan.before, cuts, 0, count);
+        record.forget(); // the next steps read what these have made, from its beginning
+      }
       for (step = first; step < last; ++step) {
         while (active > 0 && me.lengths[active - 1] <= step)
           --active;
@@ -335,7 +357,12 @@ template <class T> struct Loop {
   // Phases one after another; where nobody waits for this thread and the weights stay near, for a
   // few rows at a time, whose values then stay near too.
   void phases(const Span<Phase> &list, Cut *cuts, std::int64_t first, std::int64_t count) {
-    start = first;
+    start = record.first = first;
+    if (record.again(count)) {
+      record.move_on();
+      return record.run();
+    }
+    record.begin(count);
     rows_apart = spacing(me.time, me.row, first, count);
     ranks_apart = me.ranks == nullptr ? rows_apart : spacing(me.step, me.rank, first, count);
     std::int64_t parts = 1;
@@ -345,16 +372,18 @@ template <class T> struct Loop {
       const std::int64_t from = share(count, p, parts), to = share(count, p + 1, parts);
       for (std::uint32_t k = 0; k < list.size; ++k) {
         sweep(list.data[k], cuts[k], first + from, to - from);
-        wait_for_all(me.arrivals, me.part, me.parts);
+        if (me.arrivals != nullptr)
+          record.next(Act::wait);
       }
     }
+    record.run();
   }
 
   // A phase in blocks that fill the slots; what shares a panel's weights comes together.
   void sweep(const Phase &phase, Cut &cut, std::int64_t first, std::int64_t count) {
     if (count == 0)
       return;
-    Block b{};
+    Block b;
     if (cut.count != count)
       cut = cut_for(phase, count);
     for (std::int64_t p = 0; p < cut.panel_blocks; ++p) {
@@ -377,6 +406,8 @@ template <class T> struct Loop {
                             ? ranks_apart
                             : spacing(me.step, me.rank, b.at, b.rows);
         block(phase, b);
+        if (!record.fits) // what is made then stays near until it is used
+          record.flush();
       }
     }
     back_home(phase.loads);
@@ -435,7 +466,7 @@ template <class T> struct Loop {
 
   void back_home(const Span<Access> &list) const {
     for (std::uint32_t k = 0; k < list.size; ++k)
-      where[list.data[k].slot] = slot(list.data[k].slot);
+      where[list.data[k].slot] = {slot(list.data[k].slot), {}};
   }
 
   void block(const Phase &phase, const Block &b) {
@@ -444,7 +475,7 @@ template <class T> struct Loop {
       if (access.add)
         keep(access, b);
       else if (!in_place(access, b, false))
-        read(access, b);
+        read(me.places[access.tensor], b, where[access.slot]);
     }
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
       in_place(phase.stores.data[k], b, true);
@@ -452,27 +483,30 @@ template <class T> struct Loop {
       product(phase.products.data[k], b);
     for (std::uint32_t k = 0; k < phase.masks.size; ++k)
       mask(phase.masks.data[k], b);
-    const int n = b.rows * static_cast<int>(b.units / L);
-    for (std::uint32_t k = 0; k < phase.instructions.size; ++k) {
-      const Instruction &in = phase.instructions.data[k];
-      if (in.op == Op::expand)
-        expand(where[in.a], where[in.out], b);
-      else
-        execute<T>(in, where[in.out], where[in.a], where[in.b], where[in.c],
-                   in.narrow ? b.rows : n);
-    }
+    for (std::uint32_t k = 0; k < phase.instructions.size; ++k)
+      instruction(phase.instructions.data[k], b);
     for (std::uint32_t k = 0; k < phase.stores.size; ++k)
       write(phase.stores.data[k], b);
     for (std::uint32_t k = 0; k < phase.sums.size; ++k)
       sum(phase.sums.data[k], b);
   }
 
-  static void expand(const T *from, T *to, const Block &b) {
-    for (int r = 0; r < b.rows; ++r, from += L) {
-      const Vec<T> number = load(from);
-      for (std::int64_t i = 0; i < b.units; i += L, to += L)
-        store(to, number);
-    }
+  void instruction(const Instruction &in, const Block &b) const {
+    const bool expands = in.op == Op::expand;
+    Action<T> &a = record.next(expands ? Act::expand : Act::execute);
+    a.instruction = &in;
+    a.rows = expands || in.narrow ? b.rows : b.rows * b.panels;
+    a.units = b.units;
+    const Pointer<T> out = where[in.out], first = where[in.a];
+    const Pointer<T> second = where[in.b], third = where[in.c];
+    a.to = out.at;
+    a.from = first.at;
+    a.second = second.at;
+    a.third = third.at;
+    record.moves(a.to, out.shift);
+    record.moves(a.from, first.shift);
+    record.moves(a.second, second.shift);
+    record.moves(a.third, third.shift);
   }
 
   // Lets a slot be the tensor's own memory where that is laid out as the block is, be it with room
@@ -484,19 +518,33 @@ template <class T> struct Loop {
     const Walk w = walk(place, b, write);
     const bool fits = (b.valid == b.units || place.by_position >= b.unit + b.units) &&
                       place.width != 1 && w.even && (b.rows == 1 || w.apart == b.units);
-    where[access.slot] = fits ? w.first + b.unit : slot(access.slot);
+    if (fits)
+      where[access.slot] = {w.first + b.unit, shift_of(place, write)};
+    else
+      where[access.slot] = {slot(access.slot), {}};
     return fits;
   }
 
+  // Where the sums of a slot go, and where they begin: from row to row and from panel to panel.
+  struct Sums {
+    Pointer<T> out;
+    Pointer<const T> from;
+    std::int64_t apart, panel;
+  };
+
   void product(const Product &p, const Block &b) {
-    static const T zeros[L] = {};
     const int blocks = static_cast<int>(p.slots.size);
+    if (!record.fits) // what it reads must be there, since it runs at once
+      record.flush();
     for (int done = 0; done < blocks; done += kMaxVectors) {
       const int here = blocks - done < kMaxVectors ? blocks - done : kMaxVectors;
       Sums of[kMaxVectors];
       for (int v = 0; v < here; ++v)
-        of[v] = begin(p.starts.data[done + v], b, where[p.slots.data[done + v]], zeros);
-      Tile<T> tile;
+        of[v] = begin(p.starts.data[done + v], b, where[p.slots.data[done + v]]);
+      if (!record.fits)
+        record.flush();
+      Prepared<T> made;
+      Tile<T> &tile = made.tile;
       tile.out_stride = b.units;
       tile.segments = static_cast<int>(p.segments.size);
       for (int s = 0; s < tile.segments; ++s) {
@@ -512,7 +560,7 @@ template <class T> struct Loop {
         const int r0 = static_cast<int>(share(b.rows, t, tiles));
         const int rows = static_cast<int>(share(b.rows, t + 1, tiles)) - r0;
         for (int s = 0; s < tile.segments; ++s)
-          operands(p.segments.data[s], b, r0, rows, tile.parts[s].rows);
+          operands(me.places[p.segments.data[s].operand], b, r0, rows, tile.parts[s].rows);
         for (int group = 0; group < groups; ++group) {
           const int g0 = static_cast<int>(share(b.panels, group, groups));
           const int panels = static_cast<int>(share(b.panels, group + 1, groups)) - g0;
@@ -525,13 +573,34 @@ template <class T> struct Loop {
           for (int g = 0; g < panels; ++g) {
             for (int v = 0; v < here; ++v) {
               const int w = g * here + v;
-              tile.out[w] = of[v].out + r0 * b.units + (g0 + g) * L;
-              tile.start[w] = of[v].from + r0 * of[v].apart + (g0 + g) * of[v].panel;
+              tile.out[w] = of[v].out.at + r0 * b.units + (g0 + g) * L;
+              tile.start[w] = of[v].from.at + r0 * of[v].apart + (g0 + g) * of[v].panel;
               tile.start_stride[w] = of[v].apart;
             }
           }
-          multiply_for<T>(rows, here, panels)(tile);
+          made.multiply = multiply_for<T>(rows, here, panels);
+          if (record.fits)
+            note(p, made, of, here, rows, panels);
+          else
+            made.multiply(tile);
         }
+      }
+    }
+  }
+
+  // A product's tile, for this step and for others.
+  void note(const Product &p, const Prepared<T> &made, const Sums *of, int here, int rows,
+            int panels) const {
+    Tile<T> &tile = (record.next_product() = made).tile;
+    for (int s = 0; s < tile.segments; ++s) {
+      const Shift shift = shift_of(me.places[p.segments.data[s].operand], false);
+      for (int r = 0; r < rows; ++r)
+        record.moves(tile.parts[s].rows[r], shift);
+    }
+    for (int g = 0; g < panels; ++g) {
+      for (int v = 0; v < here; ++v) {
+        record.moves(tile.out[g * here + v], of[v].out.shift);
+        record.moves(tile.start[g * here + v], of[v].from.shift);
       }
     }
   }
@@ -546,40 +615,36 @@ template <class T> struct Loop {
     part.ahead_stride = some ? kLine : 0;
   }
 
-  // Where the sums of a slot go, and where they begin: from row to row and from panel to panel.
-  struct Sums {
-    T *out;
-    const T *from;
-    std::int64_t apart, panel;
-  };
-
-  Sums begin(std::int32_t start_of, const Block &b, T *out, const T *zeros) const {
+  Sums begin(std::int32_t start_of, const Block &b, const Pointer<T> &out) const {
+    static const T zeros[L] = {};
     if (start_of == kFromZero)
-      return {out, zeros, 0, 0};
+      return {out, {zeros, {}}, 0, 0};
+    const Sums itself{out, {out.at, out.shift}, b.units, L};
     if (start_of == kFromSlot)
-      return {out, out, b.units, L};
+      return itself;
     const Place &place = me.places[static_cast<std::uint16_t>(start_of)];
     const Walk w = walk(place, b, false);
     if (b.valid == b.units && place.width != 1 && w.even)
-      return {out, w.first + b.unit, w.apart, L};
-    copy_in(place, b, out);
-    return {out, out, b.units, L};
+      return {out, {w.first + b.unit, shift_of(place, false)}, w.apart, L};
+    read(place, b, out);
+    return itself;
   }
 
-  void operands(const Segment &segment, const Block &b, int first, int rows,
-                const T **found) const {
-    const Place &place = me.places[segment.operand];
+  void operands(const Place &place, const Block &b, int first, int rows, const T **found) const {
     const Walk w = walk(place, b, false);
     for (int r = 0; r < rows; ++r)
       found[r] = row_of(w, place, b, first + r, false);
   }
 
   void mask(const Mask &m, const Block &b) const {
-    T *to = where[m.slot];
-    for (int r = 0; r < b.rows; ++r) {
-      fill_mask<T>(m, me.seed, me.streams[m.number], me.row[b.at + r], me.step[b.at + r], b.unit,
-                   b.units, to + r * b.units);
-    }
+    Action<T> &a = record.next(Act::mask);
+    a.mask = &m;
+    a.to = where[m.slot].at;
+    a.rows = b.rows;
+    a.from_apart = b.at - start;
+    a.units = b.units;
+    a.valid = b.unit;
+    record.moves(a.to, where[m.slot].shift);
   }
 
   // Reads once what is the same at all times.
@@ -588,92 +653,82 @@ template <class T> struct Loop {
     if (f.unit == b.unit && f.units == b.units && f.rows >= b.rows)
       return;
     f = {b.unit, b.units, b.rows};
-    read(access, b);
+    record.once = true;
+    read(me.places[access.tensor], b, where[access.slot]);
   }
 
-  void read(const Access &access, const Block &b) const {
-    copy_in(me.places[access.tensor], b, where[access.slot]);
+  // Rows of a tensor, evenly apart all together, or else one by one: their first, its address.
+  template <class Each> void evenly(const Place &p, const Block &b, bool write, Each each) const {
+    const Walk w = walk(p, b, write);
+    if (w.even)
+      return each(0, b.rows, w.first, w.apart);
+    for (int r = 0; r < b.rows; ++r)
+      each(r, 1, address(p, b.at + r, write), std::int64_t(0));
   }
 
-  void copy_in(const Place &place, const Block &b, T *to) const {
-    const Walk w = walk(place, b, false);
-    if (place.width == 1) {
-      for (int r = 0; r < b.rows; ++r, to += L) {
-        const T *from = row_of(w, place, b, r, false);
-        T number = from[0];
-        for (std::uint32_t k = 1; k < place.panels; ++k)
-          number += from[k];
-        store(to, all(number));
-      }
-      return;
-    }
-    if (w.even) {
-      move<false>(w.first + b.unit, w.apart, to, b.units, b.rows, b.valid);
-    } else {
-      for (int r = 0; r < b.rows; ++r) {
-        move<false>(row_of(w, place, b, r, false) + b.unit, 0, to + r * b.units, 0, 1, b.valid);
-      }
-    }
-    for (int r = 0; b.valid < b.units && r < b.rows; ++r) {
-      for (std::int64_t i = b.valid; i < b.units; ++i)
-        to[r * b.units + i] = T(0);
-    }
+  void read(const Place &place, const Block &b, const Pointer<T> &to) const {
+    const bool number = place.width == 1;
+    evenly(place, b, false, [&](int r, int rows, const T *from, std::int64_t apart) {
+      Action<T> &a = record.next(number ? Act::read_number : Act::read);
+      a.rows = rows;
+      a.to = to.at + r * (number ? L : b.units);
+      a.from = from + (number ? 0 : b.unit);
+      a.to_apart = a.units = b.units;
+      a.from_apart = apart;
+      a.valid = number ? place.panels : b.valid;
+      record.moves(a.to, to.shift);
+      record.moves(a.from, shift_of(place, false));
+    });
   }
 
   void write(const Access &access, const Block &b) const {
     const Place &place = me.places[access.tensor];
-    const T *from = where[access.slot];
-    const bool in_place = access.alone && from != slot(access.slot);
-    if (in_place || (place.width == 1 && b.unit != 0))
+    const Pointer<T> &from = where[access.slot];
+    const bool in_place = access.alone && from.at != slot(access.slot);
+    const bool number = place.width == 1;
+    if (in_place || (number && b.unit != 0))
       return;
-    const Walk w = walk(place, b, true);
-    if (place.width == 1) {
-      for (int r = 0; r < b.rows; ++r)
-        put(row_of(w, place, b, r, true), from[r * L], access.add);
-      return;
-    }
-    const auto out = access.add ? &Loop::move<true> : &Loop::move<false>;
-    if (w.even)
-      return out(from, b.units, w.first + b.unit, w.apart, b.rows, b.valid);
-    for (int r = 0; r < b.rows; ++r, from += b.units)
-      out(from, 0, row_of(w, place, b, r, true) + b.unit, 0, 1, b.valid);
+    const Act wide = access.add ? Act::add : Act::write;
+    const Act narrow = access.add ? Act::add_number : Act::write_number;
+    evenly(place, b, true, [&](int r, int rows, T *to, std::int64_t apart) {
+      Action<T> &a = record.next(number ? narrow : wide);
+      a.rows = rows;
+      a.to = to + (number ? 0 : b.unit);
+      a.from = from.at + r * (number ? L : b.units);
+      a.to_apart = apart;
+      a.from_apart = b.units;
+      a.valid = b.valid;
+      record.moves(a.to, shift_of(place, true));
+      record.moves(a.from, from.shift);
+    });
   }
 
-  // So many numbers of some rows from one place to another, or to what is there.
-  template <bool Add>
-  static HEADGATE_APART void move(const T *from, std::int64_t from_apart, T *to,
-                                  std::int64_t to_apart, int rows, std::int64_t count) {
-    const std::int64_t whole = count / L * L;
-    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
-      for (std::int64_t i = 0; i < whole; i += L)
-        store(to + i, Add ? Vec<T>(load(to + i) + load(from + i)) : load(from + i));
-      for (std::int64_t i = whole; i < count; ++i)
-        put(to + i, from[i], Add);
-    }
-  }
-
-  // Each panel's sum by itself, so that no bit depends on how units are shared among threads.
   void sum(const Access &access, const Block &b) const {
     const Place &place = me.places[access.tensor];
-    const Walk w = walk(place, b, true);
-    T *from = where[access.slot];
-    for (int r = 0; r < b.rows; ++r, from += b.units) {
-      T *to = row_of(w, place, b, r, true) + b.panel;
-      for (std::int64_t i = b.valid; i < b.units; ++i)
-        from[i] = T(0);
-      for (int g = 0; g < b.panels; ++g)
-        to[g] = total<T>(load(from + g * L));
-    }
+    const Pointer<T> &from = where[access.slot];
+    evenly(place, b, true, [&](int r, int rows, T *to, std::int64_t apart) {
+      Action<T> &a = record.next(Act::sum);
+      a.rows = rows;
+      a.to = to + b.panel;
+      a.from = from.at + r * b.units;
+      a.to_apart = apart;
+      a.units = b.units;
+      a.valid = b.valid;
+      record.moves(a.to, shift_of(place, true));
+      record.moves(a.from, from.shift);
+    });
   }
 };
 
 template <class T> void run(const Share &share) {
   FlushDenormals guard;
+  const LoopPlan &plan = *share.plan;
   T *slots = static_cast<T *>(share.slots);
-  const auto elements = std::size_t(share.plan->slots) * share.plan->slot_size;
-  T **where = reinterpret_cast<T **>(slots + elements);
-  Filled *filled = reinterpret_cast<Filled *>(where + share.plan->slots);
-  Loop<T>{share, slots, where, filled, reinterpret_cast<Cut *>(filled + share.plan->slots)}.run();
+  auto *where = reinterpret_cast<Pointer<T> *>(slots + std::size_t(plan.slots) * plan.slot_size);
+  auto *filled = reinterpret_cast<Filled *>(where + plan.slots);
+  auto *cuts = reinterpret_cast<Cut *>(filled + plan.slots);
+  Record<T> record(share);
+  Loop<T>{share, slots, where, filled, cuts, record}.run();
 }
 
 template <class T> void apply(Op op, const T *x, T *out, std::size_t count) {

@@ -64,6 +64,10 @@ template <class T> HEADGATE_INLINE OuterTile<T> outer_for(std::int64_t vectors) 
   return vectors == 2 ? outer_tile<T, 2> : outer_tile<T, 1>;
 }
 
+template <class T> HEADGATE_INLINE void put(T *to, T value, bool add) {
+  *to = add ? *to + value : value;
+}
+
 inline std::int64_t vectors_over(std::int64_t width, int lanes) {
   return (width + lanes - 1) / lanes;
 }

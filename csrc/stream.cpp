@@ -10,6 +10,7 @@ namespace headgate {
 namespace {
 
 constexpr std::size_t kAlign = 128;
+constexpr std::size_t kRecordBytes = 32 << 10;             // a single step is not run again
 constexpr std::int64_t kOneThread = std::int64_t(1) << 20; // bytes of weights that one thread reads
 
 template <class T> void add(const void *from, void *to, std::int64_t count) {
@@ -123,6 +124,8 @@ Share Stream::share(const LoopPlan &view) {
   s.step = numbers(rows_);
   s.chunk_start = numbers(1);
   s.slots = take(static_cast<std::int64_t>(slots_bytes(view, size_) / size_ + 1));
+  s.record = take(static_cast<std::int64_t>(kRecordBytes / size_));
+  s.record_bytes = kRecordBytes;
   return s;
 }
 

@@ -231,3 +231,16 @@ def test_a_weight_changed_between_forward_and_backward_is_an_error() -> None:
             layer.get_parameter(name).mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             output.sum().backward()
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}])
+def test_lengths_may_be_overwritten_before_the_way_back(options: dict[str, Any]) -> None:
+    layer, x = Recurrent("lstm", 3, 4, **options), torch.randn(5, 2, 3)
+    found = []
+    for later in ([5, 2], [2, 10**6]):
+        lengths = torch.tensor([5, 2])
+        output = layer(x, lengths=lengths)[0]
+        lengths.copy_(torch.tensor(later))
+        found.append(torch.autograd.grad(output.square().sum(), list(layer.parameters())))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)

@@ -95,14 +95,18 @@ def enter(
     x = input.unsqueeze(1) if unbatched else input
     if batch_first and not unbatched:
         x = x.transpose(0, 1)
+    return Batch(x, ragged(what, lengths, x), batch_first, unbatched, None)
+
+
+def ragged(what: str, lengths: Any, x: Tensor) -> Tensor | None:
+    """Lengths of the rows of x (T, N, I), or None where every row has all steps."""
     if lengths is None:
-        return Batch(x, None, batch_first, unbatched, None)
-    checked = check_lengths(what, lengths, steps=x.shape[0], rows=x.shape[1])
-    return Batch(x, _ragged(checked, x), batch_first, unbatched, None)
+        return None
+    return _ragged(check_lengths(what, lengths, steps=x.shape[0], rows=x.shape[1]), x)
 
 
 def check_lengths(what: str, lengths: Any, *, steps: int, rows: int) -> Tensor:
-    """``lengths`` as an int64 tensor (N,) on the CPU.
+    """``lengths`` as an int64 tensor (N,) on the CPU, a copy: the way back reads it too.
 
     Raises TypeError unless they are integers, ValueError unless there is one a row in 0…T.
     """
@@ -112,7 +116,7 @@ def check_lengths(what: str, lengths: Any, *, steps: int, rows: int) -> Tensor:
             f"{what}: lengths must be integers, got {str(whole.dtype).removeprefix('torch.')}; "
             "count the steps of each row"
         )
-    whole = whole.detach().to("cpu", torch.int64)
+    whole = whole.to("cpu", torch.int64, copy=True)
     if whole.dim() == 0 and rows == 1:
         whole = whole.reshape(1)
     if whole.shape != (rows,):
@@ -120,7 +124,8 @@ def check_lengths(what: str, lengths: Any, *, steps: int, rows: int) -> Tensor:
             f"{what}: expected one length a row, shape ({rows},), got {tuple(whole.shape)}"
         )
     if rows:
-        least, most = map(int, whole.aminmax())
+        numbers = whole.tolist()
+        least, most = min(numbers), max(numbers)
         if least < 0 or most > steps:
             raise ValueError(
                 f"{what}: lengths must lie in 0…{steps}, the steps of the input, got {least}…{most}"
@@ -141,9 +146,9 @@ def _listed(what: str, lengths: Any) -> Any:
 
 def _ragged(lengths: Tensor, x: Tensor) -> Tensor | None:
     """Lengths beside ``x``, or None where every row has all steps."""
-    if bool((lengths == x.shape[0]).all()):
+    if not lengths.numel() or int(lengths.min()) == x.shape[0]:
         return None
-    return lengths.to(x.device)
+    return lengths if x.is_cpu else lengths.to(x.device)
 
 
 def _packed_lengths(packed: PackedSequence) -> Tensor:

@@ -22,7 +22,7 @@ from headgate.nn.autocast import caster
 from headgate.nn.blocks import WithBlocks
 from headgate.nn.eager import traced
 from headgate.nn.initialise import recurrent_families
-from headgate.nn.layout import Batch, enter
+from headgate.nn.layout import Batch, enter, ragged
 from headgate.nn.operator import MERGES, Options, call_operator, run_layers
 from headgate.nn.randomness import draw_seed
 from headgate.nn.record import Record
@@ -168,16 +168,15 @@ class Stack(WithBlocks, nn.Module):
         tensor = type(input) is Tensor and input.dim() == 3 and input.shape[2] == self.input_size
         if not tensor or input.dtype != self._dtype() or not self._plain():
             return None
-        x, ragged = input.transpose(0, 1) if self.batch_first else input, None
+        x = input.transpose(0, 1) if self.batch_first else input
         if not worth_remembering(x, self._widest):
             return None
         initial = None if hx is None else (hx,) if type(hx) is Tensor else hx
         if initial is not None and not self._are_states(initial, x):
             return None
-        if lengths is not None:
-            ragged = self._enter(input, lengths).lengths
+        valid = ragged(type(self).__name__, lengths, x)
         layers = [self._made_of(layer, 0) for layer in range(self.num_layers)]
-        found = repeated(self.program, x, layers, self._state_widths, initial, ragged)
+        found = repeated(self.program, x, layers, self._state_widths, initial, valid)
         if found is None:
             return None
         output, states = found

@@ -1,0 +1,233 @@
+// What a step does, as a list. A step fills it and runs it; steps alike run it again, for which
+// addresses alone move on. Included by loop.inl.
+
+enum class Act : std::uint8_t {
+  multiply,
+  execute,
+  expand,
+  read,
+  read_number, // sums of panels, or one number, to a narrow slot
+  write,
+  write_number,
+  add,
+  add_number,
+  sum,
+  mask,
+  wait,
+};
+
+// How an address moves from one step to the next, in elements. A state's turns back at each.
+struct Shift {
+  std::int64_t by = 0;
+  bool turns = false;
+};
+
+template <class T> struct Prepared {
+  Tile<T> tile;
+  Multiply<T> multiply;
+};
+
+// Rows are `apart` from each other at both ends; of each, so many units, of which so many are valid
+// in tensors.
+template <class T> struct Action {
+  Act act;
+  int rows; // of an instruction: its vectors
+  union {
+    const Instruction *instruction;
+    const Mask *mask;
+    Prepared<T> *product;
+  };
+  T *to;
+  const T *from, *second, *third;
+  std::int64_t to_apart, from_apart, units, valid;
+};
+
+template <class T> struct Record {
+  struct Moving {
+    const T **address;
+    std::int64_t by, sign; // sign: -1 where it turns, else 0
+  };
+  static constexpr int kActions = 6, kMoving = 16; // for each tile
+
+  const Share &me;
+  int room; // tiles
+  Prepared<T> *tile;
+  Action<T> *action;
+  Moving *move;
+  int tiles = 0, actions = 0, moving = 0;
+  std::int64_t count = -1; // active rows of the steps that fill it; -1: none
+  bool once = false;       // it reads what stays, which a second such step need not do again
+  bool second = false;     // it is of a second such step
+  bool fits = true;        // all that a step does
+  std::int64_t first = 0;  // the step's first row, among those of a chunk of steps
+
+  explicit Record(const Share &share) : me(share) {
+    constexpr std::size_t each =
+        sizeof(Prepared<T>) + kActions * sizeof(Action<T>) + kMoving * sizeof(Moving);
+    room = static_cast<int>(me.record_bytes / each);
+    tile = static_cast<Prepared<T> *>(me.record);
+    action = reinterpret_cast<Action<T> *>(tile + room);
+    move = reinterpret_cast<Moving *>(action + room * kActions);
+  }
+
+  // Whether the list is that of a step alike.
+  bool again(std::int64_t active) const { return fits && count == active && (second || !once); }
+
+  // The next step is not like the one before.
+  void forget() {
+    count = -1;
+    fits = true;
+  }
+
+  void begin(std::int64_t active) {
+    second = count == active;
+    once = false;
+    count = active;
+    clear();
+  }
+
+  Action<T> &next(Act act) {
+    if (actions == room * kActions)
+      spill();
+    Action<T> &a = action[actions++];
+    a.act = act;
+    return a;
+  }
+
+  Prepared<T> &next_product() {
+    if (tiles == room || actions == room * kActions)
+      spill();
+    return *(next(Act::multiply).product = &tile[tiles++]);
+  }
+
+  // `address` lies in the list.
+  template <class P> void moves(P *&address, const Shift &shift) {
+    if (shift.by == 0 || !fits)
+      return;
+    if (moving == room * kMoving) {
+      fits = false;
+      return;
+    }
+    move[moving++] = {const_cast<const T **>(&address), shift.by, -std::int64_t(shift.turns)};
+  }
+
+  void spill() {
+    fits = false;
+    flush();
+  }
+
+  void flush() {
+    run();
+    clear();
+  }
+
+  void clear() { tiles = actions = moving = 0; }
+
+  void move_on() {
+    for (int k = 0; k < moving; ++k) {
+      Moving &m = move[k];
+      *m.address += m.by;
+      m.by = (m.by ^ m.sign) - m.sign;
+    }
+  }
+
+  void run() const {
+    for (const Action<T> *a = action, *end = action + actions; a < end; ++a)
+      run(*a);
+  }
+
+  HEADGATE_INLINE void run(const Action<T> &a) const {
+    constexpr int L = kLanes<T>;
+    switch (a.act) {
+    case Act::multiply:
+      return a.product->multiply(a.product->tile);
+    case Act::execute:
+      return execute<T>(*a.instruction, a.to, a.from, a.second, a.third, a.rows);
+    case Act::expand:
+      return expand(a);
+    case Act::read:
+      move_rows<false>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+      return clear_past(a.to, a);
+    case Act::read_number:
+      for (int r = 0; r < a.rows; ++r) {
+        const T *from = a.from + r * a.from_apart;
+        T number = from[0];
+        for (std::int64_t k = 1; k < a.valid; ++k)
+          number += from[k];
+        store(a.to + r * L, all(number));
+      }
+      return;
+    case Act::write:
+      return move_rows<false>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+    case Act::add:
+      return move_rows<true>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+    case Act::write_number:
+      for (int r = 0; r < a.rows; ++r)
+        a.to[r * a.to_apart] = a.from[r * L];
+      return;
+    case Act::add_number:
+      for (int r = 0; r < a.rows; ++r)
+        a.to[r * a.to_apart] += a.from[r * L];
+      return;
+    case Act::sum:
+      return sum(a);
+    case Act::mask:
+      return mask(a);
+    case Act::wait:
+      return wait_for_all(me.arrivals, me.part, me.parts);
+    }
+  }
+
+  static void expand(const Action<T> &a) {
+    constexpr int L = kLanes<T>;
+    T *to = a.to;
+    const T *from = a.from;
+    for (int r = 0; r < a.rows; ++r, from += L) {
+      const Vec<T> number = load(from);
+      for (std::int64_t i = 0; i < a.units; i += L, to += L)
+        store(to, number);
+    }
+  }
+
+  // Each panel's sum by itself, so that no bit depends on how units are shared among threads.
+  static void sum(const Action<T> &a) {
+    constexpr int L = kLanes<T>;
+    clear_past(const_cast<T *>(a.from), a);
+    for (int r = 0; r < a.rows; ++r) {
+      const T *from = a.from + r * a.units;
+      for (std::int64_t i = 0; i < a.units; i += L)
+        a.to[r * a.to_apart + i / L] = total<T>(load(from + i));
+    }
+  }
+
+  // For rows that count from the step's first.
+  void mask(const Action<T> &a) const {
+    for (int r = 0; r < a.rows; ++r) {
+      const std::int64_t at = first + a.from_apart + r;
+      fill_mask<T>(*a.mask, me.seed, me.streams[a.mask->number], me.row[at], me.step[at], a.valid,
+                   a.units, a.to + r * a.units);
+    }
+  }
+
+  // Units past a tensor's width, in a slot.
+  static void clear_past(T *slot, const Action<T> &a) {
+    for (int r = 0; a.valid < a.units && r < a.rows; ++r) {
+      for (std::int64_t i = a.valid; i < a.units; ++i)
+        slot[r * a.units + i] = T(0);
+    }
+  }
+
+  // So many numbers of some rows from one place to another, or to what is there.
+  template <bool Add>
+  static HEADGATE_APART void move_rows(const T *from, std::int64_t from_apart, T *to,
+                                       std::int64_t to_apart, int rows, std::int64_t numbers) {
+    constexpr int L = kLanes<T>;
+    const std::int64_t whole = numbers / L * L;
+    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
+      for (std::int64_t i = 0; i < whole; i += L)
+        store(to + i, Add ? Vec<T>(load(to + i) + load(from + i)) : load(from + i));
+      for (std::int64_t i = whole; i < numbers; ++i)
+        to[i] = Add ? to[i] + from[i] : from[i];
+    }
+  }
+};
