@@ -197,6 +197,13 @@ void pack_columns(const Outer &p, std::int64_t first, std::int64_t last, T *out)
   }
 }
 
+// Whether rows of b lie as packing would lay them.
+template <class T> bool lies_packed(const Outer &p) {
+  const std::int64_t units = vectors_over(p.width, kLanes<T>) * kLanes<T>;
+  return p.b.at == nullptr && p.b.stride == p.width && p.width == units &&
+         units <= kMaxVectors * kLanes<T>;
+}
+
 // Whether a tile's sums go straight to where c lies.
 inline bool straight(const OuterJob &job, const Outer &p, std::int64_t t, std::int64_t i,
                      std::int64_t units) {
@@ -240,7 +247,11 @@ void outer_block(const OuterJob &job, const Stretch &rows, std::int64_t t0, std:
   for (std::uint32_t q = 0; q < job.products.size; ++q) {
     const Outer &p = job.products.data[q];
     const std::int64_t all = vectors_over(p.width, L);
-    pack_columns<T>(p, rows.from, rows.to, b);
+    const T *columns = row_at<T>(p.b, rows.from);
+    if (!lies_packed<T>(p)) {
+      pack_columns<T>(p, rows.from, rows.to, b);
+      columns = b;
+    }
     for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
       const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
       const std::int64_t i = v0 * L, units = vectors * L;
@@ -251,7 +262,7 @@ void outer_block(const OuterJob &job, const Stretch &rows, std::int64_t t0, std:
           to = static_cast<T *>(p.c) + (t0 + t) * kOuterRows * p.c_stride + i;
           stride = p.c_stride;
         }
-        outer_for<T>(vectors)(a + t * depth * kOuterRows, b + i * depth, depth,
+        outer_for<T>(vectors)(a + t * depth * kOuterRows, columns + i * depth, depth,
                               rows.begins ? zeros : kept, rows.begins ? 0 : units, to, stride,
                               next);
       }

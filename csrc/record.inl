@@ -44,8 +44,10 @@ template <class T> struct Action {
 
 template <class T> struct Record {
   struct Moving {
-    const T **address;
-    std::int64_t by, sign; // sign: -1 where it turns, else 0
+    const T **first;
+    bool rows; // kMaxRows of them side by side; else one
+    bool turns;
+    std::int64_t by;
   };
   static constexpr int kActions = 6, kMoving = 16; // for each tile
 
@@ -100,15 +102,15 @@ template <class T> struct Record {
     return *(next(Act::multiply).product = &tile[tiles++]);
   }
 
-  // `address` lies in the list.
-  template <class P> void moves(P *&address, const Shift &shift) {
+  // An address, or those of all rows, in the list.
+  template <class P> void moves(P *&address, const Shift &shift, bool rows = false) {
     if (shift.by == 0 || !fits)
       return;
     if (moving == room * kMoving) {
       fits = false;
       return;
     }
-    move[moving++] = {const_cast<const T **>(&address), shift.by, -std::int64_t(shift.turns)};
+    move[moving++] = {const_cast<const T **>(&address), rows, shift.turns, shift.by};
   }
 
   void spill() {
@@ -124,10 +126,13 @@ template <class T> struct Record {
   void clear() { tiles = actions = moving = 0; }
 
   void move_on() {
-    for (int k = 0; k < moving; ++k) {
-      Moving &m = move[k];
-      *m.address += m.by;
-      m.by = (m.by ^ m.sign) - m.sign;
+    for (Moving *m = move, *end = move + moving; m < end; ++m) {
+      *m->first += m->by;
+#pragma GCC unroll 8
+      for (int k = 1; m->rows && k < kMaxRows; ++k)
+        m->first[k] += m->by;
+      if (m->turns)
+        m->by = -m->by;
     }
   }
 
