@@ -252,6 +252,10 @@ struct Kernels {
   int max_vectors; // that a product's tile spans
   void (*run_float)(const Share &);
   void (*run_double)(const Share &);
+  // The last step of such a run once more, from and to the same memory, in a share that has not
+  // moved since. False, and nothing done, where it did not fit in the record.
+  bool (*again_float)(const Share &);
+  bool (*again_double)(const Share &);
   void (*outer_float)(const OuterJob &, const Stretch &, int part, int parts, void *packed,
                       void *sums);
   void (*outer_double)(const OuterJob &, const Stretch &, int part, int parts, void *packed,

@@ -1,5 +1,6 @@
 // The time loop for one instruction set. Included by one file for each, which defines HEADGATE_ISA.
 
+#include <new>
 #include <type_traits>
 
 #include <sched.h>
@@ -616,8 +617,15 @@ template <class T> void run(const Share &share) {
   auto *where = reinterpret_cast<Pointer<T> *>(slots + std::size_t(plan.slots) * plan.slot_size);
   auto *filled = reinterpret_cast<Filled *>(where + plan.slots);
   auto *cuts = reinterpret_cast<Cut *>(filled + plan.slots);
-  Record<T> record(share);
-  Loop<T>{share, slots, where, filled, cuts, record}.run();
+  Loop<T>{share, slots, where, filled, cuts, *new (share.record) Record<T>(share)}.run();
+}
+
+template <class T> bool run_again(const Share &share) {
+  FlushDenormals guard;
+  const auto &record = *static_cast<const Record<T> *>(share.record);
+  if (record.fits)
+    record.run();
+  return record.fits;
 }
 
 template <class T> void apply(Op op, const T *x, T *out, std::size_t count) {

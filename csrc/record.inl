@@ -63,11 +63,12 @@ template <class T> struct Record {
   bool fits = true;        // all that a step does
   std::int64_t first = 0;  // the step's first row, among those of a chunk of steps
 
+  // Lies where it has its memory.
   explicit Record(const Share &share) : me(share) {
     constexpr std::size_t each =
         sizeof(Prepared<T>) + kActions * sizeof(Action<T>) + kMoving * sizeof(Moving);
-    room = static_cast<int>(me.record_bytes / each);
-    tile = static_cast<Prepared<T> *>(me.record);
+    room = static_cast<int>((me.record_bytes - sizeof(Record)) / each);
+    tile = reinterpret_cast<Prepared<T> *>(this + 1);
     action = reinterpret_cast<Action<T> *>(tile + room);
     move = reinterpret_cast<Moving *>(action + room * kActions);
   }

@@ -24,11 +24,18 @@ template <class T> void add(const void *from, void *to, std::int64_t count) {
 
 Stream::Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
                const std::vector<StreamLayer> &layers, int threads)
-    : run_(is_double ? kernels.run_double : kernels.run_float), size_(is_double ? 8 : 4),
+    : run_(is_double ? kernels.run_double : kernels.run_float),
+      again_(is_double ? kernels.again_double : kernels.again_float), size_(is_double ? 8 : 4),
       rows_(rows), threads_(threads), row_numbers_(static_cast<std::size_t>(rows)),
       lengths_(static_cast<std::size_t>(rows), 1) {
   std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
-  void *input = nullptr;
+  const StreamLayer &bottom = layers.front();
+  if (bottom.input >= 0) {
+    const std::uint32_t tensor = static_cast<std::uint32_t>(bottom.input);
+    input_elements_ = rows * bottom.plan->view().tensors.data[tensor].width;
+    input_ = take(input_elements_);
+  }
+  void *input = input_;
   for (const StreamLayer &given : layers) {
     layers_.push_back(lay_out(given, input));
     input = layers_.back().output;
@@ -38,6 +45,8 @@ Stream::Stream(const Kernels &kernels, bool is_double, std::int64_t rows,
       for (Share &share : layer.shares[turn]) {
         share.places = layer.places[turn].data();
         share.weights = layer.weights.data();
+        share.record = take(static_cast<std::int64_t>(kRecordBytes / size_));
+        share.record_bytes = kRecordBytes;
       }
     }
   }
@@ -124,33 +133,36 @@ Share Stream::share(const LoopPlan &view) {
   s.step = numbers(rows_);
   s.chunk_start = numbers(1);
   s.slots = take(static_cast<std::int64_t>(slots_bytes(view, size_) / size_ + 1));
-  s.record = take(static_cast<std::int64_t>(kRecordBytes / size_));
-  s.record_bytes = kRecordBytes;
   return s;
 }
 
-void Stream::run(const Layer &layer) const {
+// The first step of each turn is laid out and noted; from then on it is run again.
+void Stream::run(Layer &layer) {
   const std::vector<Share> &shares = layer.shares[turn_];
   const int parts = static_cast<int>(shares.size());
+  const bool noted = layer.noted[turn_];
+  const auto work = [&](int t) {
+    const Share &share = shares[static_cast<std::size_t>(t)];
+    if (!noted || !again_(share))
+      run_(share);
+  };
+  layer.noted[turn_] = true;
   if (parts == 1)
-    return run_(shares[0]);
-  const auto work = [&](int t) { run_(shares[static_cast<std::size_t>(t)]); };
+    return work(0);
   if (!was_forked() && on_threads(parts, work))
     return;
   Share alone = shares[0];
   alone.parts = 1;
   alone.arrivals = nullptr;
+  layer.noted[turn_] = false;
   run_(alone);
 }
 
 void Stream::step(const void *x, void *y) {
   const void *input = x;
-  Layer &bottom = layers_.front();
-  if (bottom.input >= 0) {
-    Place &place = bottom.places[turn_][static_cast<std::size_t>(bottom.input)];
-    place.base[0] = place.base[1] = const_cast<void *>(x);
-  }
-  for (const Layer &layer : layers_) {
+  if (input_elements_ > 0)
+    std::memcpy(input_, x, static_cast<std::size_t>(input_elements_) * size_);
+  for (Layer &layer : layers_) {
     run(layer);
     if (layer.residual && size_ == 8)
       add<double>(input, layer.output, layer.elements);

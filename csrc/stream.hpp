@@ -53,21 +53,25 @@ private:
     std::vector<int> states;
     bool residual;
     void *output;
-    std::int64_t elements; // of the output
+    std::int64_t elements;          // of the output
+    bool noted[2] = {false, false}; // that table's step can be run again
   };
 
   void *take(std::int64_t elements);
   Layer lay_out(const StreamLayer &given, void *input);
   Share share(const LoopPlan &view);
-  void run(const Layer &layer) const;
+  void run(Layer &layer);
 
   void (*run_)(const Share &);
+  bool (*again_)(const Share &);
   std::size_t size_;
   std::int64_t rows_;
   int threads_;
   std::vector<std::int64_t> row_numbers_, lengths_;
   std::vector<std::unique_ptr<unsigned char[]>> memory_;
   std::vector<Layer> layers_;
+  void *input_ = nullptr; // x, where the first layer reads it
+  std::int64_t input_elements_ = 0;
   int turn_ = 0; // which table reads the newest states
 };
 
