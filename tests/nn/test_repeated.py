@@ -31,7 +31,17 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("options", [{}, {"num_layers": 3}, {"output_mode": "last"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 3},
+        {"output_mode": "last"},
+        {"bidirectional": True},
+        {"bidirectional": True, "num_layers": 2, "output_mode": "last"},
+        {"bidirectional": True, "merge": "mean"},
+    ],
+)
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_both_ways_agree_bit_for_bit(cell: str, options: dict[str, Any], batch_first: bool) -> None:
     torch.manual_seed(0)
@@ -117,7 +127,8 @@ def test_input_of_any_strides() -> None:
 
 def given_states(layer: Any, rows: int, apart: bool = False) -> tuple[torch.Tensor, ...]:
     """Initial states as a user has them; ``apart``: not side by side in memory."""
-    shapes = [(layer.num_layers, rows, width) for width in layer._state_widths[0]]
+    places = layer.num_layers * layer.num_directions
+    shapes = [(places, rows, width) for width in layer._state_widths[0]]
     if apart:
         return tuple(torch.randn(*s[:2], 2 * s[2])[..., ::2].requires_grad_() for s in shapes)
     return tuple(torch.randn(s).requires_grad_() for s in shapes)
@@ -125,10 +136,11 @@ def given_states(layer: Any, rows: int, apart: bool = False) -> tuple[torch.Tens
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("apart", [False, True])
-def test_from_given_states_both_ways_agree(cell: str, layers: int, apart: bool) -> None:
+def test_from_given_states_both_ways_agree(cell: str, layers: int, both: bool, apart: bool) -> None:
     torch.manual_seed(0)
-    layer = Recurrent(cell, 5, 7, num_layers=layers)
+    layer = Recurrent(cell, 5, 7, num_layers=layers, bidirectional=both)
     hx = given_states(layer, 6, apart)
     x = torch.randn(4, 6, 5, requires_grad=True)
     with torch.no_grad():
@@ -182,7 +194,9 @@ def test_weights_that_moved_to_another_device_are_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
-@pytest.mark.parametrize("options", [{}, {"bias": False}, {"num_layers": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False}, {"num_layers": 2}, {"num_layers": 2, "bidirectional": True}]
+)
 def test_gradients_by_torchs_parameters_again_and_again(name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     theirs = getattr(torch.nn, name)(3, 4, **options)

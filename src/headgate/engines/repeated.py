@@ -1,4 +1,5 @@
-"""Plain calls again and again: layers one on another, with nothing between them."""
+"""Plain calls again and again: layers one on another, in one direction or both, with nothing
+between them."""
 
 from __future__ import annotations
 
@@ -14,19 +15,20 @@ from headgate.engines.dispatch import REMEMBERED, Direction, choose, inside_func
 from headgate.engines.reference import Call
 from headgate.program.program import Program
 
-Layer = tuple[Sequence[Tensor], cpu.Parameters | None]
-"""A layer's parameters, and how its families are made of them; None: they are these."""
-PLAIN = cpu.Options(None, False, None)
+Place = tuple[Sequence[Tensor], cpu.Parameters | None]
+"""The parameters of a layer in a direction, and how its families are made of them; None: they are
+these."""
+PLAIN = [cpu.Options(None, reverse, None) for reverse in (False, True)]
 SMALL = 1 << 14
 """Numbers in a state of all rows; where there are more, the shorter way saves too little."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What serves all calls of one shape: how to predict, and each layer's call and states where
-    none are given: (N, width) each, and of a single layer (1, N, width)."""
+    """What serves all calls of one shape: how to predict in one direction, and of each place its
+    call and states where none are given: (N, width) each, and of a single place (1, N, width)."""
 
-    predict: cpu.Repeated
+    predict: cpu.Repeated | None
     calls: list[Call]
     states: list[list[Tensor]]
 
@@ -50,68 +52,83 @@ def worth_remembering(x: Tensor, widest: int) -> bool:
 def repeated(
     program: Program,
     x: Tensor,
-    layers: Sequence[Layer],
+    places: Sequence[Place],
+    directions: int,
     widths: Sequence[tuple[int, ...]],
     initial: Sequence[Tensor] | None = None,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-    """The output (T, N, H) and final states (layers, N, width) of layers one on another, where the
-    compiled engine runs.
+    """The output (T, N, directions · H) and final states (layers · directions, N, width) of layers
+    one on another, where the compiled engine runs.
 
     A small network's call takes as long as all that comes before it, so what was worked out for one
-    call serves those of the same shapes. ``x`` is ``worth_remembering``. ``widths``: of each
-    layer's states. ``initial``: a tensor (layers, N, width) for each state, checked already as
-    ``lengths`` are; None: the states' initial values. None where that cannot be:
-    ``run_directions``.
+    call serves those of the same shapes. ``x`` is ``worth_remembering``. ``places``: every layer
+    and direction, in torch's order. ``widths``: of each place's states. ``initial``: a tensor
+    (layers · directions, N, width) for each state, checked already as ``lengths`` are; None: the
+    states' initial values. None where that cannot be: ``run_directions``.
     """
-    shapes = [(made, *[(t.shape, t.dtype, t.is_cpu) for t in own]) for own, made in layers]
-    key = (program, x.shape, x.stride(), x.dtype, *widths, *shapes)
+    shapes = [(made, *[(t.shape, t.dtype, t.is_cpu) for t in own]) for own, made in places]
+    key = (program, x.shape, x.stride(), x.dtype, directions, *widths, *shapes)
     try:
         known = _known[key]
     except KeyError:
         if len(_known) >= REMEMBERED:
             _known.clear()
-        known = _known[key] = _know(program, x, layers, widths)
+        known = _known[key] = _know(program, x, places, directions, widths)
     if known is None:
         return None
-    if lengths is None and not torch.is_grad_enabled():
-        return known.predict(x, list(map(_families, layers)), initial)
+    if known.predict is not None and lengths is None and not torch.is_grad_enabled():
+        return known.predict(x, list(map(_families, places)), initial)
     states: Sequence[Sequence[Tensor]] = known.states
     if initial is not None:
-        alone = len(layers) == 1
+        alone = len(places) == 1
         states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
-    return _layer_by_layer(known, x, layers, states, lengths)
+    return _layer_by_layer(known, x, places, directions, states, lengths)
 
 
 def _layer_by_layer(
     known: _Known,
     x: Tensor,
-    layers: Sequence[Layer],
+    places: Sequence[Place],
+    directions: int,
     states: Sequence[Sequence[Tensor]],
     lengths: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """With a graph for the way back where gradients are wanted, or of ragged rows."""
-    finals, options = [], PLAIN if lengths is None else cpu.Options(lengths, False, None)
-    for call, begun, (own, made) in zip(known.calls, states, layers, strict=True):
-        ((x, *last),) = cpu.returned([cpu.Job(call, options, [*begun, *own], made)], x)
-        finals.append(last)
+    """With a graph for the way back where gradients are wanted, in both directions, or of ragged
+    rows."""
+    options = PLAIN if lengths is None else [o._replace(lengths=lengths) for o in PLAIN]
+    jobs = [
+        cpu.Job(call, options[k % directions], [*begun, *own], made)
+        for k, (call, begun, (own, made)) in enumerate(
+            zip(known.calls, states, places, strict=True)
+        )
+    ]
+    finals = []
+    for first in range(0, len(jobs), directions):
+        found = cpu.returned(jobs[first : first + directions], x)
+        finals += [last for _, *last in found]
+        x = found[0][0] if directions == 1 else torch.cat([y for y, *_ in found], -1)
     if len(finals) == 1:
         return x, tuple(finals[0])
     return x, tuple(map(torch.stack, zip(*finals, strict=True)))
 
 
-def _families(layer: Layer) -> Sequence[Tensor]:
-    parameters, made = layer
+def _families(place: Place) -> Sequence[Tensor]:
+    parameters, made = place
     return parameters if made is None else made.families(parameters)
 
 
 def _know(
-    program: Program, x: Tensor, layers: Sequence[Layer], widths: Sequence[tuple[int, ...]]
+    program: Program,
+    x: Tensor,
+    places: Sequence[Place],
+    directions: int,
+    widths: Sequence[tuple[int, ...]],
 ) -> _Known | None:
     if choose(program, like=x).engine != "cpu":
         return None
     jobs, starts, seen = [], [], x.detach()
-    for layer, own in zip(layers, widths, strict=True):
+    for k, (place, own) in enumerate(zip(places, widths, strict=True)):
         with torch.inference_mode(False):  # they serve training too
             starts.append(
                 [
@@ -119,13 +136,16 @@ def _know(
                     for state, width in zip(program.states, own, strict=True)
                 ]
             )
-        families = dict(zip(program.families, _families(layer), strict=True))
+        if k and k % directions == 0:
+            seen = x.new_empty(()).expand(*x.shape[:2], directions * starts[-1][0].shape[1])
+        families = dict(zip(program.families, _families(place), strict=True))
         jobs.append(job_of(program, Direction(families, starts[-1]), seen, None, ()))
-        seen = x.new_empty(()).expand(*x.shape[:2], starts[-1][0].shape[1])
-    try:
-        predict = cpu.Repeated(jobs, x)
-    except ValueError:
-        return None
+    predict = None
+    if directions == 1:
+        try:
+            predict = cpu.Repeated(jobs, x)
+        except ValueError:
+            return None
     if len(starts) == 1:  # states as a user gets them need nothing done to them
         starts = [[t.unsqueeze(0) for t in starts[0]]]
     return _Known(predict, [job.call for job in jobs], starts)

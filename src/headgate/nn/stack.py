@@ -150,10 +150,10 @@ class Stack(WithBlocks, nn.Module):
         return next(self.parameters()).dtype  # a parametrisation holds them
 
     def _plain(self) -> bool:
-        """Whether a call is in one direction through layers alike, with nothing between them,
-        nothing drawn and no step forgotten."""
+        """Whether a call is through layers alike, with nothing between them, nothing drawn and no
+        step forgotten."""
         return self._alike and not (
-            self.bidirectional
+            (self.bidirectional and self.merge != "concat")
             or self.residual
             or self.learn_initial_state
             or (self.checkpoint and torch.is_grad_enabled())
@@ -175,13 +175,16 @@ class Stack(WithBlocks, nn.Module):
         if initial is not None and not self._are_states(initial, x):
             return None
         valid = ragged(type(self).__name__, lengths, x)
-        layers = [self._made_of(layer, 0) for layer in range(self.num_layers)]
-        found = repeated(self.program, x, layers, self._state_widths, initial, valid)
+        directions = self.num_directions
+        places = [self._made_of(*place) for place in self._places()]
+        found = repeated(
+            self.program, x, places, directions, self._state_widths, initial, valid
+        )  # fmt: skip
         if found is None:
             return None
         output, states = found
         if self.output_mode == "last":
-            return states[0][-1], states
+            return torch.cat(states[0][-directions:].unbind(), -1), states
         return output.transpose(0, 1) if self.batch_first else output, states
 
     def _are_states(self, hx: Any, x: Tensor) -> bool:
@@ -192,7 +195,7 @@ class Stack(WithBlocks, nn.Module):
             return False
         for t, width in zip(hx, widths, strict=True):
             fits = type(t) is Tensor and t.dtype == x.dtype and t.is_cpu
-            if not fits or t.shape != (self.num_layers, x.shape[1], width):
+            if not fits or t.shape != (len(self._state_widths), x.shape[1], width):
                 return False
         return True
 
