@@ -10,7 +10,7 @@ namespace headgate {
 namespace {
 
 constexpr std::size_t kAlign = 128;
-constexpr std::size_t kRecordBytes = 32 << 10;             // a single step is not run again
+constexpr std::size_t kRecordBytes = 64 << 10; // of a layer's step, for each thread and turn
 constexpr std::int64_t kOneThread = std::int64_t(1) << 20; // bytes of weights that one thread reads
 
 template <class T> void add(const void *from, void *to, std::int64_t count) {

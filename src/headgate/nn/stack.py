@@ -184,7 +184,8 @@ class Stack(WithBlocks, nn.Module):
             return None
         output, states = found
         if self.output_mode == "last":
-            return torch.cat(states[0][-directions:].unbind(), -1), states
+            ends = states[0][-directions:].unbind()
+            return ends[0] if directions == 1 else torch.cat(ends, -1), states
         return output.transpose(0, 1) if self.batch_first else output, states
 
     def _are_states(self, hx: Any, x: Tensor) -> bool:

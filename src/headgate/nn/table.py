@@ -152,6 +152,7 @@ def _gathered(families: Sequence[Tensor | None], sources: Sequence[Source]) -> T
 def mixture(
     kind: str, program: Program, sizes: tuple[tuple[str, int], ...], stems: tuple[str, ...]
 ) -> Mixture:
+    """The same one for modules alike, so that calls of theirs count as alike."""
     return Mixture(kind, program, dict(sizes), stems)
 
 
@@ -182,7 +183,6 @@ class TorchFamilies:
         self.program = program
         known = families_of(kind, program)
         self.others = [family for family in program.families if family not in known]
-        self._mixtures: dict[tuple[str, ...], Mixture] = {}
 
     def add_others(
         self, module: nn.Module, sizes: Mapping[str, int], end: str, factory: dict[str, Any]
@@ -202,13 +202,10 @@ class TorchFamilies:
         """A module's parameters, and how the program's families are made of them."""
         known = [(stem, _parameter(module, stem + end)) for stem in TABLE[self.kind]]
         given = [(stem, parameter) for stem, parameter in known if parameter is not None]
-        key = (end, *[stem for stem, _ in given])
-        found = self._mixtures.get(key)
-        if found is None:
-            found = mixture(self.kind, self.program, tuple(sizes.items()), key[1:])
-            self._mixtures[key] = found
+        stems = tuple([stem for stem, _ in given])
+        made = mixture(self.kind, self.program, tuple(sizes.items()), stems)
         others = [getattr(module, family + end) for family in self.others]
-        return [*[parameter for _, parameter in given], *others], found
+        return [*[parameter for _, parameter in given], *others], made
 
     def families(self, module: nn.Module, sizes: Mapping[str, int], end: str) -> dict[str, Tensor]:
         parameters, made = self.parameters(module, sizes, end)

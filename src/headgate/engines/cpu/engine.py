@@ -72,7 +72,7 @@ class Run:
 
     def __init__(self, job: Job, x: Tensor, kept: bool) -> None:
         options = job.options
-        self.job, self.call, self.options = job, job.call, options
+        self.job = job
         self.x = x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
         ragged = options.lengths is not None
         self.form: Form = form_of(
@@ -88,8 +88,8 @@ class Run:
         plan, wanted = self.form.loop.plan, self.form.fixed
         nodes = plan.program.nodes
         families = dict(zip(plan.program.families, self.families, strict=True))
-        weights = Weights(plan.program, families, self.call.sizes)
-        values: Values = leaf_constants(nodes, self.x, self.call.sizes)
+        weights = Weights(plan.program, families, self.job.call.sizes)
+        values: Values = leaf_constants(nodes, self.x, self.job.call.sizes)
         for index, node in enumerate(nodes):
             if node.op == "parameter":
                 values[index] = weights.vector(node["family"], node["block"])
@@ -111,7 +111,7 @@ class Run:
         self, compiled: Compiled, bound: Bound, others: Sequence[Tensor | Lease | None]
     ) -> NativeCall:
         """``others`` follow the memories of ``common_names``."""
-        key, lengths = self.options.key, self.options.lengths
+        lengths, _, key = self.job.options
         memories = (
             self.x, self.buffer, self.lease, *self.states, *self.families, *self.fixed, *others,
         )  # fmt: skip

@@ -37,7 +37,6 @@ class Form:
         program = call.plan.source
         T, N = x.shape[:2]
         numbers = sum(math.prod(program.shape(f, call.sizes)) for f in program.families)
-        self.call = call
         self.loop = loop = loop_for(
             program,
             Layout(
