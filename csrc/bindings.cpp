@@ -370,6 +370,9 @@ NB_MODULE(_native, module) {
       },
       "An environment variable's value now, or an empty string; os.environ takes ten times longer "
       "to say that there is none.");
+  module.def("remember_seconds", &headgate::remember_seconds,
+             "That this thread's pool took so many seconds for equal work, for tests of what does "
+             "not depend on how work is shared.");
   module.def("instruction_sets", &instruction_sets,
              "(name, bytes of a vector, most vectors of a product's tile), best first.");
   module.def("build_info", &build_info, "The compiler and C++ standard that built this module.");

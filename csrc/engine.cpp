@@ -1,5 +1,6 @@
 #include "engine.hpp"
 #include "job.hpp"
+#include "pace.hpp"
 #include "threads.hpp"
 
 #include <algorithm>
@@ -117,7 +118,17 @@ bool run_chain(const Kernels &kernels, Job *jobs, std::size_t count, int threads
   return done;
 }
 
+thread_local Pace pace; // of the threads of this thread's pool
+
 } // namespace
+
+void remember_seconds(const std::vector<double> &seconds) {
+  const int threads = static_cast<int>(seconds.size());
+  pace = Pace();
+  const std::vector<Portion> equal = pace.portions(0, threads, threads);
+  for (int times = 0; times < 64; ++times)
+    pace.note(0, equal, seconds);
+}
 
 void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads, bool chain) {
   static thread_local Arena arena;
@@ -133,23 +144,27 @@ void run(const Kernels &kernels, const Call *calls, std::size_t count, int threa
     apart = apart && jobs[k].split_for(threads) != Split::rows && jobs[k].work() >= kWorthThreads;
   }
   bool done = true;
-  const auto products = [&](Job &job, int shared) {
-    job.plan_products(kernels, job.work() < kWorthThreads ? 1 : shared);
+  const auto share = [&](Job &job, int first, int shared) {
+    const Split how = job.split_for(shared);
+    const auto portions = [&](bool alone) {
+      return alone ? std::vector<Portion>(1) : pace.portions(first, shared, job.pieces(how));
+    };
+    job.split(how, portions(how == Split::none));
+    job.plan_products(kernels, portions(job.work() < kWorthThreads));
   };
   if (apart && chain) {
     done = run_chain(kernels, jobs, count, std::min(threads, static_cast<int>(count)), arena);
   } else if (apart) { // each on threads of its own
     const int each = threads / static_cast<int>(count);
-    for (std::size_t k = 0; k < count; ++k) {
-      jobs[k].split(jobs[k].split_for(each), each);
-      products(jobs[k], each);
-    }
+    for (std::size_t k = 0; k < count; ++k)
+      share(jobs[k], static_cast<int>(k) * each, each);
     done = run_jobs(kernels, jobs, count, arena);
   } else {
     for (std::size_t k = 0; done && k < count; ++k) {
-      jobs[k].split(jobs[k].split_for(threads), threads);
-      products(jobs[k], threads);
+      share(jobs[k], 0, threads);
       done = run_jobs(kernels, jobs + k, 1, arena);
+      if (done && jobs[k].threads() > 1)
+        pace.note(0, jobs[k].portions(), jobs[k].seconds());
     }
   }
   if (!done)

@@ -139,7 +139,7 @@ struct Binding {
   std::vector<OuterData> outers;
   std::vector<ThroughData> throughs;
   std::vector<int> own; // bases of what only this call and its way back read
-  Found ranks;          // (rows) integers of 64 bits, written forward and read backward; or none
+  Found ranks;          // (2, rows) integers of 64 bits, written forward and read backward; or none
 };
 
 struct Call {
@@ -154,6 +154,10 @@ struct Call {
 // Runs calls that do not depend on each other, or, in a `chain`, forward loops each of which reads
 // what the one before writes. No sum's order depends on `threads`.
 void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads, bool chain);
+
+// That threads of the calling one's pool took so many seconds each for equal work. For tests of
+// what does not depend on it; the engine finds it out by itself.
+void remember_seconds(const std::vector<double> &seconds);
 
 // Packed weights, kept until the bits they were made from change. Throws std::bad_alloc.
 std::shared_ptr<const void> packed(const Packing &packing, const void *matrix, bool is_double,

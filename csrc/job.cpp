@@ -1,6 +1,7 @@
 #include "job.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 
@@ -41,51 +42,96 @@ Split Job::split_for(int threads) const {
   return rows_suffice ? Split::rows : Split::none;
 }
 
-// Rows by length, longest first; for threads that split the rows, dealt out there and back so that
-// each has its share of the long ones.
-void Job::order_rows(int dealt) {
-  const auto n = static_cast<std::size_t>(binding_->rows);
-  rows_.resize(n);
-  lengths_.resize(n);
-  starts_.assign(1, 0);
-  std::iota(rows_.begin(), rows_.end(), 0);
-  if (call_->lengths == nullptr) {
-    for (int t = 1; t <= dealt; ++t)
-      starts_.push_back(binding_->rows * t / dealt);
-  } else {
-    std::vector<std::int64_t> sorted(rows_);
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
-    rows_.clear();
-    for (int t = 0; t < dealt; ++t) {
-      const auto there = static_cast<std::size_t>(t), both = static_cast<std::size_t>(2 * dealt);
-      for (std::size_t first = 0; first < n; first += both) {
-        for (std::size_t r : {first + there, first + both - 1 - there}) {
-          if (r < n)
-            rows_.push_back(sorted[r]);
-        }
-      }
-      starts_.push_back(static_cast<std::int64_t>(rows_.size()));
-    }
-  }
-  for (std::size_t r = 0; r < n; ++r)
-    lengths_[r] = length(rows_[r]);
-  rank_rows();
+std::int64_t Job::pieces(Split how) const {
+  if (how == Split::rows)
+    return binding_->rows;
+  const LoopPlan &view = binding_->plan->view();
+  std::int64_t widest = 1;
+  for (std::uint32_t k = 0; k < view.loop.size; ++k)
+    widest = std::max<std::int64_t>(widest, view.loop.data[k].width);
+  return padded(widest) / kPad;
 }
 
-// A row's rank is its place in the order of the forward run, whose threads may have been others.
-void Job::rank_rows() {
+// Each thread's rows, longest first.
+void Job::order_rows() {
+  const auto n = static_cast<std::size_t>(binding_->rows);
+  rows_.resize(n);
+  std::iota(rows_.begin(), rows_.end(), 0);
+  starts_.assign(1, 0);
   ranks_ = nullptr;
-  if (call_->lengths == nullptr || address(binding_->ranks) == nullptr)
-    return;
-  ranks_ = reinterpret_cast<std::int64_t *>(address(binding_->ranks));
-  if (!binding_->plan->view().backward) {
-    for (std::size_t r = 0; r < rows_.size(); ++r)
-      ranks_[rows_[r]] = static_cast<std::int64_t>(r);
+  if (call_->lengths != nullptr) {
+    ranks_ = reinterpret_cast<std::int64_t *>(address(binding_->ranks));
+    deal_rows();
+  } else if (split_ == Split::rows) {
+    for (const Portion &portion : portions_)
+      starts_.push_back(portion.last(binding_->rows));
+  } else {
+    starts_.push_back(binding_->rows);
   }
-  ranks_in_order_.resize(rows_.size());
-  for (std::size_t r = 0; r < rows_.size(); ++r)
-    ranks_in_order_[r] = ranks_[rows_[r]];
+  lengths_.resize(n);
+  ranks_in_order_.resize(n);
+  for (std::size_t r = 0; r < n; ++r) {
+    lengths_[r] = length(rows_[r]);
+    ranks_in_order_[r] = ranks_ == nullptr ? 0 : ranks_[rows_[r]];
+  }
+}
+
+// Ragged rows. What the way back reads lies in the order of the run forward.
+void Job::deal_rows() {
+  const bool by_rows = split_ == Split::rows;
+  std::stable_sort(rows_.begin(), rows_.end(),
+                   [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+  const std::vector<std::int64_t> sorted(rows_);
+  const std::vector<std::size_t> thread = threads_for(sorted);
+  const bool noted = ranks_ != nullptr && !binding_->plan->view().backward;
+  const std::size_t threads = by_rows ? portions_.size() : 1;
+  std::int64_t done = 0; // steps
+  rows_.clear();
+  for (std::size_t t = 0; t < threads; ++t) {
+    if (by_rows) // what it is given in fact
+      portions_[t].from = Portion::kWhole * done / total_;
+    for (std::size_t k = 0; k < sorted.size(); ++k) {
+      if (thread[k] != t)
+        continue;
+      if (noted) {
+        ranks_[sorted[k]] = static_cast<std::int64_t>(rows_.size());
+        ranks_[binding_->rows + sorted[k]] = static_cast<std::int64_t>(t);
+      }
+      rows_.push_back(sorted[k]);
+      done += length(sorted[k]);
+    }
+    if (by_rows)
+      portions_[t].to = Portion::kWhole * done / total_;
+    starts_.push_back(static_cast<std::int64_t>(rows_.size()));
+  }
+}
+
+// The threads of rows, the longest first: each row's is the one that would be done with it first.
+// On the way back those of the run forward, if there are as many now.
+std::vector<std::size_t> Job::threads_for(const std::vector<std::int64_t> &rows) const {
+  std::vector<std::size_t> found(rows.size(), 0);
+  if (split_ != Split::rows)
+    return found;
+  const std::size_t threads = portions_.size();
+  if (ranks_ != nullptr && binding_->plan->view().backward) {
+    for (std::size_t k = 0; k < rows.size(); ++k)
+      found[k] = static_cast<std::size_t>(ranks_[binding_->rows + rows[k]]);
+    if (*std::max_element(found.begin(), found.end()) + 1 == threads)
+      return found;
+  }
+  std::vector<std::int64_t> steps(threads, 0);
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    const auto end = [&](std::size_t t) {
+      const std::int64_t speed = std::max<std::int64_t>(portions_[t].to - portions_[t].from, 1);
+      return static_cast<double>(steps[t] + length(rows[k])) / static_cast<double>(speed);
+    };
+    std::size_t first = 0;
+    for (std::size_t t = 1; t < threads; ++t)
+      first = end(t) < end(first) ? t : first;
+    found[k] = first;
+    steps[first] += length(rows[k]);
+  }
+  return found;
 }
 
 Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const {
@@ -141,15 +187,16 @@ Place Job::place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows)
 void Job::lay_out(Arena &arena) {
   const LoopPlan &view = binding_->plan->view();
   const bool by_rows = split_ == Split::rows;
-  const std::int64_t local_rows =
-      by_rows ? (binding_->rows + threads_ - 1) / threads_ : binding_->rows;
+  std::int64_t local_rows = 0;
+  for (std::size_t t = 0; t + 1 < starts_.size(); ++t)
+    local_rows = std::max(local_rows, starts_[t + 1] - starts_[t]);
   const std::int64_t chunk_steps =
       view.before.size == 0 || chained_
           ? 16
           : std::clamp<std::int64_t>(96 / std::max<std::int64_t>(local_rows, 1), 1, 64);
   const std::int64_t chunk_rows = chunk_steps * local_rows;
-  places_.resize(static_cast<std::size_t>(threads_));
-  shares_.resize(static_cast<std::size_t>(threads_));
+  places_.resize(portions_.size());
+  shares_.resize(portions_.size());
   for (auto &mine : places_)
     mine.resize(view.tensors.size);
   for (std::uint32_t k = 0; k < view.tensors.size; ++k) {
@@ -171,7 +218,7 @@ void Job::lay_out(Arena &arena) {
   const auto numbers = [&](std::int64_t count) {
     return static_cast<std::int64_t *>(arena.take(static_cast<std::size_t>(count) * 8));
   };
-  for (int t = 0; t < threads_; ++t) {
+  for (int t = 0; t < threads(); ++t) {
     const auto at = static_cast<std::size_t>(t);
     const std::int64_t first = by_rows ? starts_[at] : 0;
     const std::int64_t last = by_rows ? starts_[at + 1] : binding_->rows;
@@ -197,14 +244,14 @@ void Job::lay_out(Arena &arena) {
     s.seed = call_->seed;
     s.first_step = call_->first_step;
     s.streams = call_->streams;
-    s.part = by_rows ? 0 : t;
-    s.parts = by_rows ? 1 : threads_;
-    s.arrivals = split_ == Split::units ? arrivals_.data() : nullptr;
-    s.meeting = by_rows ? arrivals_.data() : nullptr;
+    s.together = split_ == Split::units;
+    if (s.together)
+      s.units = portions_[at];
+    s.arrivals = arrivals_.data();
     s.thread = t;
-    s.threads = threads_;
+    s.threads = threads();
     s.all_steps = binding_->steps;
-    s.stretch = product_threads_ == threads_ ? stretch_steps() : 0;
+    s.stretch = product_portions_.size() == portions_.size() ? stretch_steps() : 0;
     s.context = this;
     s.after = [](void *job, int thread, std::int64_t from, std::int64_t to) {
       static_cast<Job *>(job)->multiply(thread, from, to);
@@ -214,17 +261,15 @@ void Job::lay_out(Arena &arena) {
   }
   packed_.clear();
   sums_.clear();
-  if (product_threads_ == 0)
-    return;
-  std::size_t packed = 0;
-  for (const OuterJob &job : outers_)
-    packed = std::max(packed, kernels_->outer_scratch(job, product_threads_).packed);
-  for (int t = 0; t < product_threads_; ++t) {
-    packed_.push_back(static_cast<char *>(arena.take(packed)));
+  for (const Portion &portion : product_portions_) {
     std::vector<char *> &mine = sums_.emplace_back();
-    for (const OuterJob &job : outers_)
-      mine.push_back(
-          static_cast<char *>(arena.take(kernels_->outer_scratch(job, product_threads_).sums)));
+    std::size_t packed = 0;
+    for (const OuterJob &job : outers_) {
+      const Scratch needed = kernels_->outer_scratch(job, portion);
+      packed = std::max(packed, needed.packed);
+      mine.push_back(static_cast<char *>(arena.take(needed.sums)));
+    }
+    packed_.push_back(static_cast<char *>(arena.take(packed)));
   }
 }
 
@@ -262,6 +307,16 @@ void Job::start() {
                   static_cast<std::size_t>(h.width) * size_);
     }
   }
+}
+
+void Job::loop(const Kernels &kernels, int thread) {
+  const auto at = static_cast<std::size_t>(thread);
+  const auto began = std::chrono::steady_clock::now();
+  (binding_->is_double ? kernels.run_double : kernels.run_float)(shares_[at]);
+  clear_tails(thread);
+  const auto all = std::chrono::steady_clock::now() - began;
+  const std::chrono::nanoseconds waited(arrivals_[at].waited);
+  seconds_[at] = std::chrono::duration<double>(all - waited).count();
 }
 
 void Job::finish() {

@@ -57,14 +57,16 @@ class Job {
 public:
   void prepare(const Call &call, int threads);
   std::int64_t work() const { return binding_->plan->depth_work() * total_; }
-  int threads() const { return threads_; }
+  int threads() const { return static_cast<int>(portions_.size()); }
   Split split_for(int threads) const;
+  // In how many pieces that can be done by themselves.
+  std::int64_t pieces(Split how) const;
 
-  // Products over all steps, shared by so many threads: by those of the loop while it goes on, or
-  // after it.
-  void plan_products(const Kernels &kernels, int threads);
+  // Products over all steps: by the threads of the loop while it goes on, or by more after it.
+  void plan_products(const Kernels &kernels, const std::vector<Portion> &portions);
   bool products_wait() const {
-    return product_threads_ > 0 && (product_threads_ != threads_ || binding_->steps == 0);
+    return !product_portions_.empty() &&
+           (product_portions_.size() != portions_.size() || binding_->steps == 0);
   }
   void multiply(int thread, std::int64_t from, std::int64_t to);
   // Where the loop did not: after it.
@@ -72,32 +74,32 @@ public:
 
   // One thread, which waits for what `before` has done.
   void follow(const Job *before) {
-    split(Split::none, 1);
+    split(Split::none, {Portion{}});
     source_ = before == nullptr ? nullptr : &before->progress_;
     progress_ = 0;
     chained_ = true;
   }
 
-  void split(Split how, int threads) {
+  void split(Split how, std::vector<Portion> portions) {
     chained_ = false;
     split_ = how;
-    threads_ = how == Split::none ? 1 : threads;
-    product_threads_ = 0;
-    arrivals_.assign(how == Split::none ? 0 : static_cast<std::size_t>(threads), Arrivals{});
-    order_rows(how == Split::rows ? threads_ : 1);
+    portions_ = std::move(portions);
+    product_portions_.clear();
+    arrivals_.assign(portions_.size(), Arrivals{});
+    seconds_.assign(portions_.size(), 0.0);
+    order_rows();
   }
 
   // Lays out the memory of all threads; run twice, first to measure it.
   void lay_out(Arena &arena);
 
   void start();
-  void loop(const Kernels &kernels, int thread) const {
-    (binding_->is_double ? kernels.run_double
-                         : kernels.run_float)(shares_[static_cast<std::size_t>(thread)]);
-    clear_tails(thread);
-  }
+  void loop(const Kernels &kernels, int thread);
   void finish();
   void release() { weights_.clear(); }
+  // What each thread had of the work, and how long it worked.
+  const std::vector<Portion> &portions() const { return portions_; }
+  const std::vector<double> &seconds() const { return seconds_; }
 
 private:
   char *address(const Found &f) const {
@@ -118,8 +120,9 @@ private:
   std::int64_t length(std::int64_t n) const {
     return call_->lengths == nullptr ? binding_->steps : call_->lengths[n];
   }
-  void order_rows(int dealt);
-  void rank_rows();
+  void order_rows();
+  void deal_rows();
+  std::vector<std::size_t> threads_for(const std::vector<std::int64_t> &rows) const;
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
   void clear_tails(int thread) const;
@@ -133,13 +136,14 @@ private:
   std::size_t size_ = 4;
   std::int64_t total_ = 0; // valid steps of all rows
   Split split_ = Split::none;
-  int threads_ = 1;
+  std::vector<Portion> portions_; // by thread
+  std::vector<double> seconds_;
   std::vector<std::shared_ptr<const void>> weights_;
   std::vector<const void *> addresses_;
   std::vector<std::vector<Place>> places_; // by thread
   std::vector<Share> shares_;
   std::vector<std::int64_t> rows_, lengths_, ranks_in_order_;
-  std::int64_t *ranks_ = nullptr;    // by row number
+  std::int64_t *ranks_ = nullptr;    // by row number: each one's place in that order, then thread
   std::vector<std::int64_t> starts_; // where each thread's rows begin
   std::vector<Arrivals> arrivals_;
   const std::int64_t *source_ = nullptr;
@@ -148,7 +152,7 @@ private:
 
   // Products over all steps.
   const Kernels *kernels_ = nullptr;
-  int product_threads_ = 0; // 0: there are none
+  std::vector<Portion> product_portions_; // by thread; empty: there are none
   std::vector<std::vector<Columns>> columns_;
   std::vector<std::vector<Outer>> terms_;
   std::vector<std::vector<Through>> segments_;

@@ -80,7 +80,7 @@ Stretch Job::stretch(std::int64_t from, std::int64_t to) const {
   return {first * binding_->rows, (first + to - from) * binding_->rows, begins, ends};
 }
 
-void Job::plan_products(const Kernels &kernels, int threads) {
+void Job::plan_products(const Kernels &kernels, const std::vector<Portion> &portions) {
   kernels_ = &kernels;
   columns_.clear();
   terms_.clear();
@@ -90,7 +90,7 @@ void Job::plan_products(const Kernels &kernels, int threads) {
   lists_.clear();
   if (binding_->outers.empty() && binding_->throughs.empty())
     return;
-  product_threads_ = threads;
+  product_portions_ = portions;
   if (call_->lengths != nullptr)
     list_steps();
   columns_.reserve(binding_->outers.size());
@@ -130,11 +130,11 @@ void Job::multiply(int thread, std::int64_t from, std::int64_t to) {
       continue;
     const Stretch all{0, binding_->rows, true, true};
     (binding_->is_double ? kernels_->outer_double : kernels_->outer_float)(
-        outers_[k], per_row ? all : rows, thread, product_threads_, packed_[at], sums_[at][k]);
+        outers_[k], per_row ? all : rows, product_portions_[at], packed_[at], sums_[at][k]);
   }
   for (const ThroughJob &job : throughs_) {
-    (binding_->is_double ? kernels_->through_double : kernels_->through_float)(job, rows, thread,
-                                                                               product_threads_);
+    (binding_->is_double ? kernels_->through_double
+                         : kernels_->through_float)(job, rows, product_portions_[at]);
   }
 }
 
@@ -145,8 +145,9 @@ void Job::multiply_now() {
          k-- > 0;)
       multiply(thread, k * together, std::min(binding_->steps, (k + 1) * together));
   };
-  if (!on_threads(product_threads_, each)) {
-    for (int thread = 0; thread < product_threads_; ++thread)
+  const int threads = static_cast<int>(product_portions_.size());
+  if (!on_threads(threads, each)) {
+    for (int thread = 0; thread < threads; ++thread)
       each(thread);
   }
 }

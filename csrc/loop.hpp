@@ -152,6 +152,15 @@ struct Place {
 // reads the others', so that a wait costs one journey of a cache line and not three.
 struct alignas(128) Arrivals {
   std::int64_t count;
+  alignas(128) std::int64_t waited; // nanoseconds
+};
+
+// What one of several threads does of n things in a row: those from first(n) to last(n).
+struct Portion {
+  static constexpr std::int64_t kWhole = 1 << 16;
+  std::int64_t from = 0, to = kWhole;
+  std::int64_t first(std::int64_t n) const { return (n * from + kWhole / 2) / kWhole; }
+  std::int64_t last(std::int64_t n) const { return (n * to + kWhole / 2) / kWhole; }
 };
 
 // One thread's share: its rows, longest first, and its memory.
@@ -174,8 +183,8 @@ struct Share {
   std::uint64_t seed;           // of masks
   std::int64_t first_step;      // what the masks number the first step
   const std::uint32_t *streams; // one for each mask
-  int part, parts;              // this thread's part of the units, where those are split
-  Arrivals *arrivals;           // of all parts; null where rows are split
+  Portion units;                // that are this thread's
+  bool together;                // all threads have the same rows, and wait after each phase
   const std::int64_t *source;   // steps that what this reads has done, and null where it is there
   std::int64_t *progress;       // steps done, for others; or null
   // Backward: the steps of the whole call, and what is done after every few of them, counted from
@@ -183,7 +192,7 @@ struct Share {
   std::int64_t all_steps, stretch;
   void (*after)(void *context, int thread, std::int64_t from, std::int64_t to);
   void *context;
-  Arrivals *meeting; // of all threads; null where each phase has been waited for
+  Arrivals *arrivals; // of all threads
   int thread, threads;
 };
 
@@ -256,13 +265,12 @@ struct Kernels {
   // moved since. False, and nothing done, where it did not fit in the record.
   bool (*again_float)(const Share &);
   bool (*again_double)(const Share &);
-  void (*outer_float)(const OuterJob &, const Stretch &, int part, int parts, void *packed,
-                      void *sums);
-  void (*outer_double)(const OuterJob &, const Stretch &, int part, int parts, void *packed,
+  void (*outer_float)(const OuterJob &, const Stretch &, const Portion &, void *packed, void *sums);
+  void (*outer_double)(const OuterJob &, const Stretch &, const Portion &, void *packed,
                        void *sums);
-  Scratch (*outer_scratch)(const OuterJob &, int parts);
-  void (*through_float)(const ThroughJob &, const Stretch &, int part, int parts);
-  void (*through_double)(const ThroughJob &, const Stretch &, int part, int parts);
+  Scratch (*outer_scratch)(const OuterJob &, const Portion &);
+  void (*through_float)(const ThroughJob &, const Stretch &, const Portion &);
+  void (*through_double)(const ThroughJob &, const Stretch &, const Portion &);
   // out[k] = f(x[k]); count a multiple of the lanes. For tests of the functions' error.
   void (*apply_float)(Op, const float *x, float *out, std::size_t count);
   void (*apply_double)(Op, const double *x, double *out, std::size_t count);

@@ -1,5 +1,6 @@
 // The time loop for one instruction set. Included by one file for each, which defines HEADGATE_ISA.
 
+#include <chrono>
 #include <new>
 #include <type_traits>
 
@@ -33,24 +34,32 @@ HEADGATE_INLINE void pause() {
 #endif
 }
 
-// Until another thread has counted so far.
-HEADGATE_INLINE void wait_for(const std::int64_t *count, std::int64_t enough) {
+// Until another thread has counted so far. Returns the nanoseconds that it took, about.
+HEADGATE_INLINE std::int64_t wait_for(const std::int64_t *count, std::int64_t enough) {
+  if (__atomic_load_n(count, __ATOMIC_ACQUIRE) >= enough)
+    return 0;
+  const auto began = std::chrono::steady_clock::now();
+  auto now = began; // read while there is nothing else to do
   for (int spins = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < enough; ++spins) {
     if (spins < 4096)
       pause();
     else
       sched_yield(); // somebody else has the processor that we wait for
+    now = std::chrono::steady_clock::now();
   }
+  return std::chrono::nanoseconds(now - began).count();
 }
 
 // Counts that this thread has come, and waits until all others have, or `but` times less.
-HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int part, int parts, int but = 0) {
-  if (arrivals == nullptr)
-    return;
-  const std::int64_t count = arrivals[part].count + 1;
-  __atomic_store_n(&arrivals[part].count, count, __ATOMIC_RELEASE);
-  for (int other = 0; other < parts; ++other)
-    wait_for(&arrivals[other].count, count - but);
+HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int thread, int threads, int but = 0) {
+  Arrivals &mine = arrivals[thread];
+  const std::int64_t count = mine.count + 1;
+  __atomic_store_n(&mine.count, count, __ATOMIC_RELEASE);
+  for (int other = 0; other < threads; ++other) {
+    const std::int64_t waited = wait_for(&arrivals[other].count, count - but);
+    if (waited > 0)
+      mine.waited += waited;
+  }
 }
 
 #include "record.inl"
@@ -158,8 +167,8 @@ template <class T> struct Loop {
     }
     for (std::uint32_t k = 0; k < plan.before.size + plan.loop.size; ++k)
       cuts[k].count = -1;
-    near = me.arrivals == nullptr && plan.weights * std::int64_t(sizeof(T)) <= stays_near();
-    far = plan.weights * std::int64_t(sizeof(T)) / me.parts > stays_near();
+    near = !me.together && plan.weights * std::int64_t(sizeof(T)) <= stays_near();
+    far = plan.weights * std::int64_t(sizeof(T)) / (me.together ? me.threads : 1) > stays_near();
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -175,12 +184,12 @@ template <class T> struct Loop {
           phases(plan.loop, cuts + plan.before.size, 0, active);
         }
         if (me.stretch > 0 && step % me.stretch == 0) {
-          wait_for_all(me.meeting, me.thread, me.threads, 1);
+          meet(1);
           multiply(step + me.stretch); // what all have done
         }
       }
       if (me.stretch > 0) {
-        wait_for_all(me.meeting, me.thread, me.threads);
+        meet(0);
         multiply(0);
       }
       return;
@@ -213,6 +222,12 @@ template <class T> struct Loop {
           __atomic_store_n(me.progress, step + 1, __ATOMIC_RELEASE);
       }
     }
+  }
+
+  // Waits until all threads have come as far, or `but` times less; in step they have.
+  void meet(int but) const {
+    if (!me.together)
+      wait_for_all(me.arrivals, me.thread, me.threads, but);
   }
 
   // The products of the stretch of steps that begins with `from`.
@@ -262,7 +277,7 @@ template <class T> struct Loop {
       const std::int64_t from = share(count, p, parts), to = share(count, p + 1, parts);
       for (std::uint32_t k = 0; k < list.size; ++k) {
         sweep(list.data[k], cuts[k], first + from, to - from);
-        if (me.arrivals != nullptr)
+        if (me.together)
           record.next(Act::wait);
       }
     }
@@ -313,8 +328,8 @@ template <class T> struct Loop {
     Cut c{};
     c.count = count;
     const std::int64_t all = (phase.width + L - 1) / L;
-    c.from = all * me.part / me.parts;
-    c.to = all * (me.part + 1) / me.parts;
+    c.from = me.units.first(all);
+    c.to = me.units.last(all);
     const std::int64_t mine = c.to - c.from;
     if (mine == 0)
       return c;

@@ -73,11 +73,11 @@ inline std::int64_t vectors_over(std::int64_t width, int lanes) {
 }
 
 // Threads share c's rows, in whole tiles.
-inline void outer_range(const OuterJob &job, int part, int parts, std::int64_t &from,
+inline void outer_range(const OuterJob &job, const Portion &mine, std::int64_t &from,
                         std::int64_t &to) {
   const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows;
-  from = tiles * part / parts;
-  to = tiles * (part + 1) / parts;
+  from = mine.first(tiles);
+  to = mine.last(tiles);
 }
 
 template <class T> std::int64_t outer_columns(const OuterJob &job) {
@@ -87,15 +87,17 @@ template <class T> std::int64_t outer_columns(const OuterJob &job) {
   return all;
 }
 
-template <class T> Scratch scratch_of(const OuterJob &job, int parts) {
-  const std::int64_t tiles = (job.height + kOuterRows - 1) / kOuterRows / parts + 1;
+template <class T> Scratch scratch_of(const OuterJob &job, const Portion &mine) {
+  std::int64_t from, to;
+  outer_range(job, mine, from, to);
+  const std::int64_t tiles = to - from;
   const std::int64_t columns = outer_columns<T>(job);
   return {std::size_t((tiles * kOuterRows + columns) * kDeepest + kBeyond) * sizeof(T),
           std::size_t(tiles * kOuterRows * (columns + 1)) * sizeof(T)};
 }
 
-inline Scratch outer_scratch(const OuterJob &job, int parts) {
-  const Scratch a = scratch_of<float>(job, parts), b = scratch_of<double>(job, parts);
+inline Scratch outer_scratch(const OuterJob &job, const Portion &mine) {
+  const Scratch a = scratch_of<float>(job, mine), b = scratch_of<double>(job, mine);
   return {a.packed > b.packed ? a.packed : b.packed, a.sums > b.sums ? a.sums : b.sums};
 }
 
@@ -272,11 +274,11 @@ void outer_block(const OuterJob &job, const Stretch &rows, std::int64_t t0, std:
 }
 
 template <class T>
-void outer(const OuterJob &job, const Stretch &rows, int part, int parts, void *packed,
+void outer(const OuterJob &job, const Stretch &rows, const Portion &mine, void *packed,
            void *kept) {
   FlushDenormals guard;
   std::int64_t t0, t1;
-  outer_range(job, part, parts, t0, t1);
+  outer_range(job, mine, t0, t1);
   const std::int64_t tiles = t1 - t0, between = kOuterRows * outer_columns<T>(job);
   T *c = static_cast<T *>(kept), *sums = c + tiles * between;
   for (T *at = sums; rows.begins && at < sums + tiles * kOuterRows; ++at)
@@ -306,7 +308,7 @@ void outer(const OuterJob &job, const Stretch &rows, int part, int parts, void *
 }
 
 template <class T>
-void through(const ThroughJob &job, const Stretch &rows_of, int part, int parts) {
+void through(const ThroughJob &job, const Stretch &rows_of, const Portion &mine) {
   FlushDenormals guard;
   constexpr int L = kLanes<T>;
   static const T zeros[kMaxVectors * L] = {};
@@ -322,8 +324,8 @@ void through(const ThroughJob &job, const Stretch &rows_of, int part, int parts)
     together = together < 24 ? 24 : together / 24 * 24; // in whole tiles
   }
   T sums[kMaxRows * kMaxVectors * L];
-  const std::int64_t from = rows_of.from + count * part / parts;
-  const std::int64_t to = rows_of.from + count * (part + 1) / parts;
+  const std::int64_t from = rows_of.from + mine.first(count);
+  const std::int64_t to = rows_of.from + mine.last(count);
   for (std::int64_t m0 = from; m0 < to; m0 += together) {
     const std::int64_t m1 = m0 + together < to ? m0 + together : to;
     for (std::int64_t i = 0; i < job.width; i += block) {

@@ -180,7 +180,7 @@ template <class T> struct Record {
     case Act::mask:
       return mask(a);
     case Act::wait:
-      return wait_for_all(me.arrivals, me.part, me.parts);
+      return wait_for_all(me.arrivals, me.thread, me.threads);
     }
   }
 

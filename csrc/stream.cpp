@@ -1,4 +1,5 @@
 #include "stream.hpp"
+#include "pace.hpp"
 #include "threads.hpp"
 
 #include <algorithm>
@@ -106,11 +107,14 @@ Stream::Layer Stream::lay_out(const StreamLayer &given, void *input) {
   const std::int64_t bytes = view.weights * static_cast<std::int64_t>(size_);
   const int parts = bytes > kOneThread ? threads_ : 1;
   layer.arrivals.resize(static_cast<std::size_t>(parts));
+  const std::vector<Portion> portions = Pace().portions(0, parts, Portion::kWhole);
   for (int t = 0; t < parts; ++t) {
     Share mine = share(view);
-    mine.part = t;
-    mine.parts = parts;
-    mine.arrivals = parts > 1 ? layer.arrivals.data() : nullptr;
+    mine.units = portions[static_cast<std::size_t>(t)];
+    mine.together = parts > 1;
+    mine.arrivals = layer.arrivals.data();
+    mine.thread = t;
+    mine.threads = parts;
     layer.shares[0].push_back(mine);
   }
   layer.shares[1] = layer.shares[0];
@@ -152,8 +156,8 @@ void Stream::run(Layer &layer) {
   if (!was_forked() && on_threads(parts, work))
     return;
   Share alone = shares[0];
-  alone.parts = 1;
-  alone.arrivals = nullptr;
+  alone.units = {};
+  alone.together = false;
   layer.noted[turn_] = false;
   run_(alone);
 }

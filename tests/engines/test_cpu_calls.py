@@ -119,6 +119,23 @@ def test_threads_change_no_bit_of_training_with_dropout(name: str, shape: Shape)
         torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("seconds", [[1.0, 3.0], [2.0, 1.5], [1000.0, 1.0]], ids=str)
+@pytest.mark.parametrize("shape", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("name", THREE)
+def test_which_thread_was_faster_changes_no_bit(name: str, shape: Shape, seconds: list[float]):
+    problem = Problem(PROGRAMS[name], *shape, torch.float32)
+    extension = native.extension
+    assert extension is not None
+    for lengths in (None, torch.arange(shape[1]) * 5 % (shape[0] + 1)):
+        alone = problem.trained(lengths)
+        torch.set_num_threads(2)
+        extension.remember_seconds(seconds)
+        for _ in range(3):  # the engine finds out by and by how it is
+            assert_bits(problem.trained(lengths), alone)
+        extension.remember_seconds([1.0, 1.0])
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("name", THREE)
 def test_ragged_rows_find_their_kept_values_on_other_threads_too(name: str):
     problem = Problem(PROGRAMS[name], *SPLITS["rows"], torch.float32)

@@ -90,7 +90,7 @@ class Binder:
         for index in self.keeps():
             self.kept.take(("keep", index), self.T * self.N * self.width(index))
         if self.layout.kept:
-            self.kept.take(("ranks", 0), self.N * (1 if self.layout.double else 2))
+            self.kept.take(("ranks", 0), self.N * (2 if self.layout.double else 4))
 
     def width(self, index: int) -> int:
         return self.sizes[self.program.widths[index]]
@@ -142,7 +142,7 @@ class Binder:
         return self.value(index)
 
     def ranks(self) -> Found:
-        """Where a ragged call notes the order of its rows, for the way back."""
+        """Where a ragged call notes the order of its rows, and their threads, for the way back."""
         at = self.kept.at.get(("ranks", 0))
         return NOWHERE if at is None else (self.number["kept",], at, 0, 0)
 
