@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,8 @@ def test_random_masks_are_still_drawn() -> None:
         assert not torch.equal(layer(x)[0], layer(x)[0])
         layer.eval()
         assert torch.equal(layer(x)[0], layer(x)[0])
+        layer.train()
+        assert not torch.equal(layer(x)[0], layer(x)[0])
 
 
 def test_the_environment_chooses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,3 +261,66 @@ def test_lengths_may_be_overwritten_before_the_way_back(options: dict[str, Any])
         found.append(torch.autograd.grad(output.square().sum(), list(layer.parameters())))
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+
+
+class Halved(torch.nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
+def _parametrised(m: Any) -> None:
+    torch.nn.utils.parametrize.register_parametrization(m, "weight_hh_l0", Halved())
+
+
+def _replaced(m: Any) -> None:
+    m.weight_ih_l0 = torch.nn.Parameter(torch.ones_like(m.weight_ih_l0))
+
+
+def _moved(m: Any) -> None:
+    m.weight_ih_l0.data = m.weight_ih_l0.data.t().contiguous().t() / 2
+
+
+CHANGES: dict[str, Any] = {
+    "dropout": lambda m: setattr(m, "dropout", 0.5),
+    "weight drop": lambda m: setattr(m, "weight_drop", 0.5),
+    "residual": lambda m: setattr(m, "residual", True),
+    "merge": lambda m: setattr(m, "merge", "sum"),
+    "last output": lambda m: setattr(m, "output_mode", "last"),
+    "batch first": lambda m: setattr(m, "batch_first", True),
+    "checkpoint": lambda m: setattr(m, "checkpoint", 2),
+    "a new parameter": _replaced,
+    "a parameter's memory": _moved,
+    "no bias": lambda m: m.register_parameter("bias_hh_l0", None),
+    "a parametrisation": _parametrised,
+    "float64": lambda m: m.double(),
+}
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changed_since_the_last_call_is_noticed(
+    change: Any, both: bool, gradients: bool
+) -> None:
+    width = 8 if both else 4
+    layers = 1 if change is CHANGES["merge"] else 2  # widths of more would no longer fit
+    layer, x = headgate.LSTM(width, 4, layers, bidirectional=both), torch.randn(5, 5, width)
+    with torch.set_grad_enabled(gradients):
+        for _ in range(2):
+            layer(x)
+        change(layer)
+        x = x.to(next(layer.parameters()).dtype)
+        unused = copy.deepcopy(layer)  # knows no earlier call
+        found = []
+        for module in (layer, unused):
+            torch.manual_seed(1)
+            output, states = module(x)
+            found.append([output, *states])
+    assert all(map(torch.equal, *found))
+
+
+def test_a_used_module_is_written_to_a_file(tmp_path: Path) -> None:
+    layer, x = headgate.GRU(3, 4), torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    torch.save(layer, tmp_path / "layer.pt")
+    assert torch.equal(torch.load(tmp_path / "layer.pt", weights_only=False)(x)[0], expected)

@@ -12,19 +12,22 @@ from headgate.engines.dispatch import (
     run_directions,
 )
 from headgate.engines.random import MaskKey
-from headgate.engines.repeated import repeated, worth_remembering
+from headgate.engines.repeated import Known, Place, known_for, undisturbed, worth_remembering
 
 __all__ = [
     "ENGINES",
     "Choice",
     "Direction",
+    "Known",
     "MaskKey",
     "Parameters",
+    "Place",
     "Result",
     "choose",
-    "repeated",
+    "known_for",
     "run",
     "run_chain",
     "run_directions",
+    "undisturbed",
     "worth_remembering",
 ]

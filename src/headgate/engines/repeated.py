@@ -23,86 +23,65 @@ SMALL = 1 << 14
 """Numbers in a state of all rows; where there are more, the shorter way saves too little."""
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What serves all calls of one shape: how to predict in one direction, and of each place its
-    call and states where none are given: (N, width) each, and of a single place (1, N, width)."""
-
-    predict: cpu.Repeated | None
-    calls: list[Call]
-    states: list[list[Tensor]]
-
-
-_known: dict[Any, _Known | None] = {}
-
-
-def worth_remembering(x: Tensor, widest: int) -> bool:
-    """Whether ``repeated`` may serve a call of states so wide; asks nothing of the weights, which a
-    module may have to compute."""
+def undisturbed(x: Tensor) -> bool:
+    """Whether the compiled engine would run x, by all that is not the module's."""
     return (
         x.is_cpu
-        and x.numel() > 0
-        and x.shape[1] * widest <= SMALL
         and cpu.wanted()
         and not torch.is_autocast_enabled("cpu")
         and not inside_functorch()
     )
 
 
-def repeated(
-    program: Program,
-    x: Tensor,
-    places: Sequence[Place],
-    directions: int,
-    widths: Sequence[tuple[int, ...]],
-    initial: Sequence[Tensor] | None = None,
-    lengths: Tensor | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-    """The output (T, N, directions · H) and final states (layers · directions, N, width) of layers
-    one on another, where the compiled engine runs.
+def worth_remembering(x: Tensor, widest: int) -> bool:
+    """Whether ``known_for`` may serve a call of states so wide; asks nothing of the weights, which
+    a module may have to compute."""
+    return x.numel() > 0 and x.shape[1] * widest <= SMALL and undisturbed(x)
 
-    A small network's call takes as long as all that comes before it, so what was worked out for one
-    call serves those of the same shapes. ``x`` is ``worth_remembering``. ``places``: every layer
-    and direction, in torch's order. ``widths``: of each place's states. ``initial``: a tensor
-    (layers · directions, N, width) for each state, checked already as ``lengths`` are; None: the
-    states' initial values. None where that cannot be: ``run_directions``.
+
+@dataclass(frozen=True)
+class Known:
+    """What serves all plain calls of one shape: how to predict in one direction, and of each place
+    its call and states where none are given: (N, width) each, and of a single place (1, N, width).
     """
-    shapes = [(made, *[(t.shape, t.dtype, t.is_cpu) for t in own]) for own, made in places]
-    key = (program, x.shape, x.stride(), x.dtype, directions, *widths, *shapes)
-    try:
-        known = _known[key]
-    except KeyError:
-        if len(_known) >= REMEMBERED:
-            _known.clear()
-        known = _known[key] = _know(program, x, places, directions, widths)
-    if known is None:
-        return None
-    if known.predict is not None and lengths is None and not torch.is_grad_enabled():
-        return known.predict(x, list(map(_families, places)), initial)
-    states: Sequence[Sequence[Tensor]] = known.states
-    if initial is not None:
-        alone = len(places) == 1
-        states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
-    return _layer_by_layer(known, x, places, directions, states, lengths)
+
+    predict: cpu.Repeated | None
+    calls: list[Call]
+    states: list[list[Tensor]]
+    directions: int
+
+    def __call__(
+        self,
+        x: Tensor,
+        places: Sequence[Place],
+        initial: Sequence[Tensor] | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output (T, N, directions · H) and final states (layers · directions, N, width).
+
+        ``initial``: a tensor (layers · directions, N, width) for each state, checked already as
+        ``lengths`` are; None: the states' initial values.
+        """
+        if self.predict is not None and lengths is None and not torch.is_grad_enabled():
+            return self.predict(x, [_families(place) for place in places], initial)
+        states: Sequence[Sequence[Tensor]] = self.states
+        if initial is not None:
+            alone = len(places) == 1
+            states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
+        options = PLAIN if lengths is None else [o._replace(lengths=lengths) for o in PLAIN]
+        jobs = [
+            cpu.Job(call, options[k % self.directions], [*begun, *own], made)
+            for k, (call, begun, (own, made)) in enumerate(
+                zip(self.calls, states, places, strict=True)
+            )
+        ]
+        return _layer_by_layer(jobs, x, self.directions)
 
 
 def _layer_by_layer(
-    known: _Known,
-    x: Tensor,
-    places: Sequence[Place],
-    directions: int,
-    states: Sequence[Sequence[Tensor]],
-    lengths: Tensor | None,
+    jobs: Sequence[cpu.Job], x: Tensor, directions: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """With a graph for the way back where gradients are wanted, in both directions, or of ragged
-    rows."""
-    options = PLAIN if lengths is None else [o._replace(lengths=lengths) for o in PLAIN]
-    jobs = [
-        cpu.Job(call, options[k % directions], [*begun, *own], made)
-        for k, (call, begun, (own, made)) in enumerate(
-            zip(known.calls, states, places, strict=True)
-        )
-    ]
+    """With a graph for the way back where gradients are wanted."""
     finals = []
     for first in range(0, len(jobs), directions):
         found = cpu.returned(jobs[first : first + directions], x)
@@ -118,13 +97,41 @@ def _families(place: Place) -> Sequence[Tensor]:
     return parameters if made is None else made.families(parameters)
 
 
+_known: dict[Any, Known | None] = {}
+
+
+def known_for(
+    program: Program,
+    x: Tensor,
+    places: Sequence[Place],
+    directions: int,
+    widths: Sequence[tuple[int, ...]],
+) -> Known | None:
+    """What serves layers one on another, where the compiled engine runs them.
+
+    A small network's call takes as long as all that comes before it, so what was worked out for one
+    call serves those of the same shapes. ``x`` is ``worth_remembering``. ``places``: every layer
+    and direction, in torch's order. ``widths``: of each place's states. None where that cannot be:
+    ``run_directions``.
+    """
+    shapes = [(made, *[(t.shape, t.dtype, t.is_cpu) for t in own]) for own, made in places]
+    key = (program, x.shape, x.stride(), x.dtype, directions, *widths, *shapes)
+    try:
+        return _known[key]
+    except KeyError:
+        if len(_known) >= REMEMBERED:
+            _known.clear()
+        found = _known[key] = _know(program, x, places, directions, widths)
+        return found
+
+
 def _know(
     program: Program,
     x: Tensor,
     places: Sequence[Place],
     directions: int,
     widths: Sequence[tuple[int, ...]],
-) -> _Known | None:
+) -> Known | None:
     if choose(program, like=x).engine != "cpu":
         return None
     jobs, starts, seen = [], [], x.detach()
@@ -148,4 +155,4 @@ def _know(
             return None
     if len(starts) == 1:  # states as a user gets them need nothing done to them
         starts = [[t.unsqueeze(0) for t in starts[0]]]
-    return _Known(predict, [job.call for job in jobs], starts)
+    return Known(predict, [job.call for job in jobs], starts, directions)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from headgate.engines import Choice, Parameters, choose, repeated, worth_remembering
+from headgate.engines import Choice, Known, Parameters, Place, choose, known_for, worth_remembering
 from headgate.engines.pieces import check_checkpoint
 from headgate.nn import states
 from headgate.nn.autocast import caster
@@ -25,6 +25,7 @@ from headgate.nn.initialise import recurrent_families
 from headgate.nn.layout import Batch, enter, ragged
 from headgate.nn.operator import MERGES, Options, call_operator, run_layers
 from headgate.nn.randomness import draw_seed
+from headgate.nn.recent import Recent
 from headgate.nn.record import Record
 from headgate.nn.states import initial_name, learnable
 from headgate.nn.stream import Stream
@@ -74,6 +75,7 @@ class Stack(WithBlocks, nn.Module):
         ]
         self._alike = len(set(self._state_widths)) == 1
         self._widest = max(map(max, self._state_widths))
+        self._recent = Recent()
         self.merge = merge
         self.residual = residual
         self.learn_initial_state = learn_initial_state
@@ -165,28 +167,35 @@ class Stack(WithBlocks, nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """What ``_run`` returns, by the shortest way. None where a call is not plain, or on
         anything but tensors of rows."""
-        tensor = type(input) is Tensor and input.dim() == 3 and input.shape[2] == self.input_size
-        if not tensor or input.dtype != self._dtype() or not self._plain():
+        if type(input) is not Tensor or input.dim() != 3:
             return None
         x = input.transpose(0, 1) if self.batch_first else input
-        if not worth_remembering(x, self._widest):
+        found = self._recent.find(self, x) or self._served_by(x)
+        if found is None:
             return None
         initial = None if hx is None else (hx,) if type(hx) is Tensor else hx
         if initial is not None and not self._are_states(initial, x):
             return None
-        valid = ragged(type(self).__name__, lengths, x)
-        directions = self.num_directions
-        places = [self._made_of(*place) for place in self._places()]
-        found = repeated(
-            self.program, x, places, directions, self._state_widths, initial, valid
-        )  # fmt: skip
-        if found is None:
-            return None
-        output, states = found
+        valid = None if lengths is None else ragged(type(self).__name__, lengths, x)
+        known, places = found
+        output, states = known(x, places, initial, valid)
         if self.output_mode == "last":
-            ends = states[0][-directions:].unbind()
-            return ends[0] if directions == 1 else torch.cat(ends, -1), states
+            ends = states[0][-known.directions :].unbind()
+            return ends[0] if len(ends) == 1 else torch.cat(ends, -1), states
         return output.transpose(0, 1) if self.batch_first else output, states
+
+    def _served_by(self, x: Tensor) -> tuple[Known, Sequence[Place]] | None:
+        """What serves plain calls of an input (T, N, I); None where this one is not plain."""
+        if x.shape[2] != self.input_size or x.dtype != self._dtype() or not self._plain():
+            return None
+        if not worth_remembering(x, self._widest):
+            return None
+        places = [self._made_of(*place) for place in self._places()]
+        known = known_for(self.program, x, places, self.num_directions, self._state_widths)
+        if known is None:
+            return None
+        self._recent.note(self, x, known, places)
+        return known, places
 
     def _are_states(self, hx: Any, x: Tensor) -> bool:
         """Whether these are initial states, as one tensor for each, of an input (T, N, I) on the

@@ -117,14 +117,11 @@ class Mixture:
         """In the program's order, by operations that torch differentiates."""
         found = []
         for shares, shape in zip(self._shares, self._shapes, strict=True):
-            parts = [
-                parameters[index] if pieces is None else _joined(parameters[index], pieces)
-                for index, pieces in shares
-            ]
-            if len(parts) == 1:
-                found.append(parts[0])
-            else:
-                found.append(sum(parts[1:], parts[0]) if parts else parameters[0].new_zeros(shape))
+            family = None
+            for index, pieces in shares:
+                part = parameters[index] if pieces is None else _joined(parameters[index], pieces)
+                family = part if family is None else family + part
+            found.append(parameters[0].new_zeros(shape) if family is None else family)
         return found
 
     def gradients(self, families: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -29,10 +29,10 @@ class Repeated:
         if len(widths) > 1 or runs[0].x is not x or any(run.fixed for run in runs):
             raise ValueError("repeated: expected layers of one width and values that are given")
         self.forms = [run.form for run in runs]  # a binding lives no longer than its loop
-        self.bindings = [call[0] for call, _ in begun]
         self.initial = [run.states for run in runs]
+        self.bindings = [call[0] for call, _ in begun]
         self.starts = [[s.data_ptr() for s in run.states] for run in runs]
-        self.output_width = seen.shape[2]
+        self.output_shape = seen.shape
         self.shapes = [(len(jobs), x.shape[1], width) for width in next(iter(widths))]
         self.strides = [x.shape[1] * width * x.element_size() for width in next(iter(widths))]
 
@@ -43,7 +43,6 @@ class Repeated:
         initial: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output (T, N, H), and the final states (layers, N, width), as ``initial`` are."""
-        T, N = x.shape[:2]
         finals = tuple([x.new_empty(shape) for shape in self.shapes])
         ends = [t.data_ptr() for t in finals]
         calls, held, starts_of = [], [], self.starts
@@ -52,12 +51,14 @@ class Repeated:
             begin = [(t.data_ptr(), stride) for t, stride in zip(held, self.strides, strict=True)]
             starts_of = [[at + k * by for at, by in begin] for k in range(len(self.starts))]
         for binding, starts, own in zip(self.bindings, starts_of, families, strict=True):
-            output = x.new_empty(T, N, self.output_width)
-            whole = [t.contiguous() for t in own]
+            output = x.new_empty(self.output_shape)
             addresses = [x.data_ptr(), output.data_ptr(), 0, *starts]
-            addresses += [t.data_ptr() for t in whole]
+            held.append(x)
+            for family in own:
+                whole = family.contiguous()
+                held.append(whole)
+                addresses.append(whole.data_ptr())
             calls.append((binding, addresses + ends, 0, 0, 0, NO_STREAMS))
-            held += [x, *whole]
             x = output
             ends = [end + stride for end, stride in zip(ends, self.strides, strict=True)]
         run = native.extension.run  # type: ignore[union-attr]
