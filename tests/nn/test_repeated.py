@@ -161,9 +161,10 @@ def test_from_given_states_both_ways_agree(cell: str, layers: int, both: bool, a
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_second_derivatives_from_given_states(layers: int) -> None:
+@pytest.mark.parametrize("both", [False, True])
+def test_second_derivatives_from_given_states(layers: int, both: bool) -> None:
     torch.manual_seed(0)
-    layer = headgate.LSTM(2, 3, num_layers=layers).double()
+    layer = headgate.LSTM(2, 3, num_layers=layers, bidirectional=both).double()
     hx = tuple(t.detach().double().requires_grad_() for t in given_states(layer, 2))
     x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
 
@@ -248,6 +249,30 @@ def test_a_weight_changed_between_forward_and_backward_is_an_error() -> None:
             layer.get_parameter(name).mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             output.sum().backward()
+
+
+def test_an_output_of_both_directions_may_be_changed_in_place() -> None:
+    layer, x = headgate.LSTM(3, 4, bidirectional=True), torch.randn(5, 2, 3)
+    found = []
+    for inplace in (True, False):
+        layer.zero_grad()
+        torch.nn.functional.relu(layer(x)[0], inplace=inplace).sum().backward()
+        found.append([p.grad.clone() for p in layer.parameters() if p.grad is not None])
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 0, 3, 5, 6, 1, 2, 4]])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (6, 8, 3, 1), (6, 8, 3, 17), (6, 8, 2, 16)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_directions_side_by_side_have_the_bits_of_each_by_itself(
+    cell: str, sizes: tuple[int, int, int, int], lengths: list[int] | None
+) -> None:
+    T, N, I, H = sizes
+    own = None if lengths is None else [min(length, T) for length in lengths[:N]]
+    layer, x = Recurrent(cell, I, H, num_layers=2, bidirectional=True), torch.randn(T, N, I)
+    with torch.no_grad():
+        assert_equal(layer(x, lengths=own), layer(x, lengths=own, record=Record("h")))
+    assert_equal(layer(x, lengths=own), layer(x, lengths=own, record=Record("h")))
 
 
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}])

@@ -1,6 +1,14 @@
 """The compiled CPU engine: one matrix product and an elementwise Program for every cell."""
 
-from headgate.engines.cpu.engine import Job, Options, Parameters, chained, returned
+from headgate.engines.cpu.engine import (
+    Job,
+    Options,
+    Parameters,
+    chained,
+    differentiated,
+    returned,
+    side_by_side,
+)
 from headgate.engines.cpu.repeated import Repeated
 from headgate.engines.cpu.sources import supported
 from headgate.engines.cpu.stream import prepared
@@ -12,9 +20,11 @@ __all__ = [
     "Parameters",
     "Repeated",
     "chained",
+    "differentiated",
     "instruction_set",
     "prepared",
     "returned",
+    "side_by_side",
     "supported",
     "wanted",
 ]

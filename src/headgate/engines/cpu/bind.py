@@ -28,9 +28,10 @@ APART = 144
 """Elements between sections, lest all of them fall on the same lines of a cache."""
 
 
-Shape = tuple[int, int, bool, Strides, tuple[Strides | None, ...]]
-"""What of a call its places depend on: steps, rows, reverse, the strides of x, and backward those
-of the cotangents of the output and the records (None where there is none)."""
+Shape = tuple[int, int, bool, bool, Strides, tuple[Strides | None, ...]]
+"""What of a call its places depend on: steps, rows, reverse, whether its output lies beside the
+other direction's, the strides of x, and backward those of the cotangents of the output and the
+records (None where there is none)."""
 
 
 def common_names(loop: Loop) -> list[Name]:
@@ -76,7 +77,7 @@ class Binder:
 
     def __init__(self, loop: Loop, shape: Shape, names: Sequence[Name]) -> None:
         self.loop = loop
-        self.T, self.N, self.reverse, self.x, self.cotangents = shape
+        self.T, self.N, self.reverse, self.beside, self.x, self.cotangents = shape
         self.plan, self.layout = loop.plan, loop.layout
         self.program, self.sizes = loop.plan.program, loop.sizes
         self.number = {name: k for k, name in enumerate(names)}
@@ -103,6 +104,13 @@ class Binder:
     def step(self, base: Name, width: int, offset: int = 0) -> Found:
         """A place (T, N, width)."""
         return self.number[base], offset, self.N * width, width
+
+    def output(self) -> Found:
+        """Where no history holds it. Beside what runs forward lies what runs in reverse."""
+        width = self.sizes[self.program.output_width]
+        row = 2 * width if self.beside else width
+        at = width if self.beside and self.reverse else 0
+        return self.number["output",], at, self.N * row, row
 
     def history(self, name: str, offset: int) -> Found:
         """The values of a state at T + 1 times, from time ``offset`` on."""
@@ -138,7 +146,7 @@ class Binder:
             offset = self.kept.at["keep", index]
             return self.step(("kept",), self.width(index), offset)
         if index == self.program.states[0].next and ("output",) in self.loop.forward_stores[index]:
-            return self.step(("output",), self.width(index))
+            return self.output()
         return self.value(index)
 
     def ranks(self) -> Found:
@@ -184,7 +192,7 @@ def bind_forward(loop: Loop, shape: Shape) -> Bound:
             case ("x",):
                 found: Found = (number["x",], 0, *b.x)
             case ("output",):
-                found = b.step(name, b.sizes[program.output_width])
+                found = b.output()
                 tails.append((found, b.sizes[program.output_width]))
             case ("past", state):
                 found = b.past(state)

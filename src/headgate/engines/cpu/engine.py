@@ -70,13 +70,13 @@ class Job(NamedTuple):
 class Run:
     """One call in one direction, and what its way back needs."""
 
-    def __init__(self, job: Job, x: Tensor, kept: bool) -> None:
+    def __init__(self, job: Job, x: Tensor, kept: bool, beside: bool = False) -> None:
         options = job.options
         self.job = job
         self.x = x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
         ragged = options.lengths is not None
         self.form: Form = form_of(
-            job.call, x, options.key is not None, options.reverse, ragged, kept
+            job.call, x, options.key is not None, options.reverse, ragged, kept, beside
         )
         self.held: tuple[Any, ...] = ()
         self.states = [t.contiguous() for t in job.tensors[: self.form.states]]
@@ -123,13 +123,14 @@ class Run:
         streams = [zlib.crc32((place + name).encode()) for name in compiled.masks]
         return bound.binding, addresses, at, key.seed & (2**64 - 1), key.first_step, streams
 
-    def forward(self) -> tuple[NativeCall, tuple[Tensor, ...]]:
+    def forward(self, buffer: Tensor | None = None) -> tuple[NativeCall, tuple[Tensor, ...]]:
         """A call, and what it fills: output, final states and records.
 
-        Memory for the way back is leased.
+        Memory for the way back is leased. ``buffer``: the other direction's, where this one's
+        output lies beside it.
         """
         form, x = self.form, self.x
-        self.buffer = x.new_empty(form.buffer)
+        self.buffer = x.new_empty(form.buffer) if buffer is None else buffer
         output = self.buffer if form.output is None else self.buffer[form.output]
         others = [s.new_empty(s.shape) for s in self.states]
         others += [x.new_empty(shape) for shape in form.records]
@@ -256,10 +257,17 @@ def _by_torch(jobs: Sequence[Job], tensors: Sequence[Tensor]) -> tuple[Tensor, .
     return tuple(found)
 
 
+def differentiated(jobs: Sequence[Job], x: Tensor) -> bool:
+    """Whether a graph for the way back is made."""
+    if not torch.is_grad_enabled():
+        return False
+    return x.requires_grad or any(t.requires_grad for job in jobs for t in job.tensors)
+
+
 def returned(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:
     """Each job's output, final states and records, (T, N, …) in the order of time."""
-    tensors = [t for job in jobs for t in job.tensors]
-    if torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors)):
+    if differentiated(jobs, x):
+        tensors = [t for job in jobs for t in job.tensors]
         found: Any = CompiledLoop.apply(jobs, x, *tensors)
         if len(jobs) == 1:
             return [found]
@@ -269,6 +277,16 @@ def returned(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:
     begun = [run.forward() for run in runs]
     _run([call for call, _ in begun])
     return [found for _, found in begun]
+
+
+def side_by_side(jobs: Sequence[Job], x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+    """Both directions' outputs as one tensor (T, N, 2 · H), and each one's final states; without
+    derivatives and records."""
+    forward, reverse = (Run(job, x, kept=False, beside=True) for job in jobs)
+    first, (output, *ends) = forward.forward()
+    second, (_, *other_ends) = reverse.forward(forward.buffer)
+    _run([first, second])
+    return output, [ends, other_ends]
 
 
 def chained(jobs: Sequence[Job], x: Tensor) -> list[tuple[Tensor, ...]]:

@@ -28,11 +28,19 @@ FORMS_AT_MOST, BOUND_AT_MOST = 1024, 16
 class Form:
     """A call's loop for given numbers of steps and rows, and where its tensors lie.
 
-    ``kept``: values are kept for the way back.
+    ``kept``: values are kept for the way back. ``beside``: the outputs of both directions lie side
+    by side; then nothing is kept.
     """
 
     def __init__(
-        self, call: Call, x: Tensor, drawn: bool, reverse: bool, ragged: bool, kept: bool
+        self,
+        call: Call,
+        x: Tensor,
+        drawn: bool,
+        reverse: bool,
+        ragged: bool,
+        kept: bool,
+        beside: bool,
     ) -> None:
         program = call.plan.source
         T, N = x.shape[:2]
@@ -53,11 +61,11 @@ class Form:
         )
         self.fixed = fixed_nodes(loop.plan)
         self.states, self.families = len(program.states), len(program.families)
-        self.shape = (T, N, reverse, (x.stride(0), x.stride(1)), ())
+        self.shape = (T, N, reverse, beside, (x.stride(0), x.stride(1)), ())
         self.forward = bind_forward(loop, self.shape)
         remembered = loop.plan.program.states[0].name in histories(loop.plan, loop.layout)
         sizes = loop.sizes
-        self.buffer = (T + remembered, N, sizes[program.output_width])
+        self.buffer = (T + remembered, N, sizes[program.output_width] * (2 if beside else 1))
         self.output = None if not remembered else slice(-1) if reverse else slice(1, None)
         """Which steps of the buffer are the output; None: all."""
         self.records = [(T, N, sizes[loop.plan.program.width_of(n)]) for n in call.names]
@@ -70,7 +78,7 @@ class Form:
         if found is None:
             if len(self._backward) >= BOUND_AT_MOST:
                 self._backward.clear()
-            shape = (*self.shape[:4], strides)
+            shape = (*self.shape[:5], strides)
             found = self._backward[key] = bind_backward(self.loop, shape, spend, by_input)
         return found
 
@@ -126,12 +134,13 @@ class Form:
 _forms: dict[Any, Form] = {}
 
 
-def form_of(call: Call, x: Tensor, drawn: bool, reverse: bool, ragged: bool, kept: bool) -> Form:
-    """Of calls that share one ``Call``, whose inputs differ in values alone."""
-    key = (call, x.shape, x.stride(), x.dtype, drawn, reverse, ragged, kept)
+def form_of(call: Call, x: Tensor, *how: bool) -> Form:
+    """Of calls that share one ``Call``, whose inputs differ in values alone. ``how``: as ``Form``
+    takes it."""
+    key = (call, x.shape, x.stride(), x.dtype, *how)
     found = _forms.get(key)
     if found is None:
-        found = _forms[key] = Form(call, x, drawn, reverse, ragged, kept)
+        found = _forms[key] = Form(call, x, *how)
         for old in list(_forms)[:-FORMS_AT_MOST]:
             _forms.pop(old, None)
     return found
