@@ -101,6 +101,22 @@ def test_random_masks_are_still_drawn() -> None:
         assert not torch.equal(layer(x)[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("lengths", [None, [9, 4]])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_masks_are_those_of_the_long_way(
+    options: dict[str, Any], lengths: list[int] | None
+) -> None:
+    layer, x = Recurrent("gru", 3, 8, zoneout=0.5, **options), torch.randn(9, 2, 3)
+    found = []
+    for record in (None, None, Record("h")):
+        torch.manual_seed(4)
+        output, (state,) = layer(x, lengths=lengths, record=record)
+        gradients = torch.autograd.grad(output.square().sum(), list(layer.parameters()))
+        found.append([output, state, *gradients, torch.rand(2)])
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
 def test_the_environment_chooses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = Recurrent("lstm", 3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from headgate.engines import cpu
 from headgate.engines.dispatch import REMEMBERED, Direction, choose, inside_functorch, job_of
+from headgate.engines.random import MaskKey
 from headgate.engines.reference import Call
 from headgate.program.program import Program
 
@@ -56,26 +57,38 @@ class Known:
         places: Sequence[Place],
         initial: Sequence[Tensor] | None = None,
         lengths: Tensor | None = None,
+        seed: int | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output (T, N, directions · H) and final states (layers · directions, N, width).
 
         ``initial``: a tensor (layers · directions, N, width) for each state, checked already as
-        ``lengths`` are; None: the states' initial values.
+        ``lengths`` are; None: the states' initial values. ``seed``: of the cell's masks; None: no
+        draw.
         """
-        if self.predict is not None and lengths is None and not torch.is_grad_enabled():
+        lasting = lengths is None and seed is None and not torch.is_grad_enabled()
+        if self.predict is not None and lasting:
             return self.predict(x, [_families(place) for place in places], initial)
         states: Sequence[Sequence[Tensor]] = self.states
         if initial is not None:
             alone = len(places) == 1
             states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
-        options = PLAIN if lengths is None else [o._replace(lengths=lengths) for o in PLAIN]
+        options = PLAIN[: self.directions] * (len(places) // self.directions)
+        if lengths is not None or seed is not None:
+            options = [
+                one._replace(lengths=lengths, key=_key(seed, k, self.directions))
+                for k, one in enumerate(options)
+            ]
         jobs = [
-            cpu.Job(call, options[k % self.directions], [*begun, *own], made)
+            cpu.Job(call, options[k], [*begun, *own], made)
             for k, (call, begun, (own, made)) in enumerate(
                 zip(self.calls, states, places, strict=True)
             )
         ]
         return _layer_by_layer(jobs, x, self.directions)
+
+
+def _key(seed: int | None, place: int, directions: int) -> MaskKey | None:
+    return None if seed is None else MaskKey(seed, *divmod(place, directions))
 
 
 def _layer_by_layer(

@@ -152,14 +152,14 @@ class Stack(WithBlocks, nn.Module):
         return next(self.parameters()).dtype  # a parametrisation holds them
 
     def _plain(self) -> bool:
-        """Whether a call is through layers alike, with nothing between them, nothing drawn and no
-        step forgotten."""
+        """Whether a call is through layers alike, with nothing between them, nothing drawn but the
+        cell's own masks, and no step forgotten."""
         return self._alike and not (
             (self.bidirectional and self.merge != "concat")
             or self.residual
             or self.learn_initial_state
             or (self.checkpoint and torch.is_grad_enabled())
-            or self._draws()
+            or self._draws_outside()
         )
 
     def _again(
@@ -178,7 +178,8 @@ class Stack(WithBlocks, nn.Module):
             return None
         valid = None if lengths is None else ragged(type(self).__name__, lengths, x)
         known, places = found
-        output, states = known(x, places, initial, valid)
+        seed = draw_seed() if self.training and self._masked else None
+        output, states = known(x, places, initial, valid, seed)
         if self.output_mode == "last":
             ends = states[0][-known.directions :].unbind()
             return ends[0] if len(ends) == 1 else torch.cat(ends, -1), states
@@ -284,8 +285,12 @@ class Stack(WithBlocks, nn.Module):
 
     def _draws(self) -> bool:
         """Whether this call needs random numbers."""
+        return (self.training and self._masked) or self._draws_outside()
+
+    def _draws_outside(self) -> bool:
+        """Whether it needs them for other than the cell's masks."""
         between = self.dropout > 0 and self.num_layers > 1
-        return self.training and (between or self.weight_drop > 0 or self._masked)
+        return self.training and (between or self.weight_drop > 0)
 
     def _joined(self, finals: states.Inner, batch: Batch) -> states.States:
         """The final states as a user gets them. Sizes may be a graph's symbols, so the layers'
