@@ -146,7 +146,7 @@ def _listed(what: str, lengths: Any) -> Any:
 
 def _ragged(lengths: Tensor, x: Tensor) -> Tensor | None:
     """Lengths beside ``x``, or None where every row has all steps."""
-    if not lengths.numel() or int(lengths.min()) == x.shape[0]:
+    if not lengths.numel() or min(lengths.tolist()) == x.shape[0]:
         return None
     return lengths if x.is_cpu else lengths.to(x.device)
 
