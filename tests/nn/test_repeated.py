@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -365,3 +367,22 @@ def test_a_used_module_is_written_to_a_file(tmp_path: Path) -> None:
     expected = layer(x)[0]
     torch.save(layer, tmp_path / "layer.pt")
     assert torch.equal(torch.load(tmp_path / "layer.pt", weights_only=False)(x)[0], expected)
+
+
+def test_threads_share_a_module_at_different_shapes() -> None:
+    layer = headgate.LSTM(3, 8)
+    inputs = [torch.randn(T, N, 3) for T, N in ((5, 2), (60, 7), (1, 1), (33, 4))]
+    with torch.no_grad():
+        expected = [layer(x)[0] for x in inputs]
+
+    def run(k: int) -> bool:
+        with torch.no_grad():
+            return torch.equal(layer(inputs[k % 4])[0], expected[k % 4])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(run, range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
