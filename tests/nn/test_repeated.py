@@ -386,3 +386,24 @@ def test_threads_share_a_module_at_different_shapes() -> None:
             assert all(pool.map(run, range(4000)))
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_parameters_that_come_later_or_part_are_noticed() -> None:
+    layer, x = headgate.RNN(4, 4, bias=False), torch.randn(5, 2, 4)
+
+    def added() -> None:
+        layer.bias_ih_l0 = torch.nn.Parameter(torch.ones(4))
+
+    def tied() -> None:
+        layer.weight_ih_l0 = layer.weight_hh_l0
+
+    def parted() -> None:
+        layer.weight_ih_l0 = torch.nn.Parameter(torch.zeros(4, 4))
+
+    with torch.no_grad():
+        for change in (added, tied, parted):
+            before = layer(x)[0]
+            assert torch.equal(layer(x)[0], before)
+            change()
+            assert not torch.equal(layer(x)[0], before)
+            assert_equal(layer(x), copy.deepcopy(layer)(x))

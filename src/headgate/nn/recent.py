@@ -13,8 +13,7 @@ from headgate.engines import Known, Parameters, Place, undisturbed
 
 class _Latest(NamedTuple):
     key: tuple[Any, ...]
-    names: list[list[str]]
-    made: list[Parameters | None]
+    places: list[tuple[list[str], Parameters | None]]
     known: Known
 
 
@@ -33,31 +32,28 @@ class Recent:
         return Recent, ()  # a copy of the module, or what is read from a file, begins anew
 
     def note(self, module: nn.Module, x: Tensor, known: Known, places: Sequence[Place]) -> None:
-        """Unless a parametrisation computes the parameters, which then have no name."""
-        named = {id(p): name for name, p in module._parameters.items()}
-        try:
-            names = [[named[id(p)] for p in parameters] for parameters, _ in places]
-        except KeyError:
+        """Unless a parametrisation computes the parameters, which then have no name, or one has two
+        names, and may have one of them tomorrow."""
+        own = {name: p for name, p in module._parameters.items() if p is not None}
+        named = {id(p): name for name, p in own.items()}
+        computed = any(id(p) not in named for parameters, _ in places for p in parameters)
+        if computed or len(named) < len(own):
             return
-        key = _key(module, x, [parameters for parameters, _ in places])
-        self._latest = _Latest(key, names, [made for _, made in places], known)
+        by_name = [([named[id(p)] for p in parameters], made) for parameters, made in places]
+        self._latest = _Latest(_key(module, x), by_name, known)
 
     def find(self, module: nn.Module, x: Tensor) -> tuple[Known, Sequence[Place]] | None:
         """What serves the call on this input (T, N, I) too; None where anything differs."""
         latest = self._latest
-        if latest is None or not undisturbed(x):
+        if latest is None or not undisturbed(x) or latest.key != _key(module, x):
             return None
         own: dict[str, Any] = module._parameters
-        try:
-            parameters = [[own[name] for name in names] for names in latest.names]
-            if latest.key != _key(module, x, parameters):
-                return None
-        except (KeyError, AttributeError):  # a parameter is gone
-            return None
-        return latest.known, list(zip(parameters, latest.made, strict=True))
+        return latest.known, [
+            ([own[name] for name in names], made) for names, made in latest.places
+        ]
 
 
-def _key(module: Any, x: Tensor, places: Sequence[Sequence[Tensor]]) -> tuple[Any, ...]:
+def _key(module: Any, x: Tensor) -> tuple[Any, ...]:
     """All that decides whether a call is plain, and what serves it."""
     return (
         x.shape,
@@ -71,5 +67,8 @@ def _key(module: Any, x: Tensor, places: Sequence[Sequence[Tensor]]) -> tuple[An
         module.learn_initial_state,
         module.merge,
         module.checkpoint,
-        [(p.shape, p.dtype, p.is_cpu) for parameters in places for p in parameters],
+        [
+            (name, p is None or (p.shape, p.dtype, p.is_cpu))
+            for name, p in module._parameters.items()
+        ],
     )
