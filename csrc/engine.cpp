@@ -127,7 +127,7 @@ void remember_seconds(const std::vector<double> &seconds) {
   pace = Pace();
   const std::vector<Portion> equal = pace.portions(0, threads, threads);
   for (int times = 0; times < 64; ++times)
-    pace.note(0, equal, seconds);
+    pace.note(equal, seconds);
 }
 
 void run(const Kernels &kernels, const Call *calls, std::size_t count, int threads, bool chain) {
@@ -146,11 +146,9 @@ void run(const Kernels &kernels, const Call *calls, std::size_t count, int threa
   bool done = true;
   const auto share = [&](Job &job, int first, int shared) {
     const Split how = job.split_for(shared);
-    const auto portions = [&](bool alone) {
-      return alone ? std::vector<Portion>(1) : pace.portions(first, shared, job.pieces(how));
-    };
-    job.split(how, portions(how == Split::none));
-    job.plan_products(kernels, portions(job.work() < kWorthThreads));
+    const std::vector<Portion> alone(1), all = pace.portions(first, shared, job.pieces(how));
+    job.split(how, how == Split::none ? alone : all);
+    job.plan_products(kernels, job.work() < kWorthThreads ? alone : all);
   };
   if (apart && chain) {
     done = run_chain(kernels, jobs, count, std::min(threads, static_cast<int>(count)), arena);
@@ -164,7 +162,7 @@ void run(const Kernels &kernels, const Call *calls, std::size_t count, int threa
       share(jobs[k], 0, threads);
       done = run_jobs(kernels, jobs + k, 1, arena);
       if (done && jobs[k].threads() > 1)
-        pace.note(0, jobs[k].portions(), jobs[k].seconds());
+        pace.note(jobs[k].portions(), jobs[k].seconds());
     }
   }
   if (!done)

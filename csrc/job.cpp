@@ -69,11 +69,11 @@ void Job::order_rows() {
     starts_.push_back(binding_->rows);
   }
   lengths_.resize(n);
-  ranks_in_order_.resize(n);
-  for (std::size_t r = 0; r < n; ++r) {
+  for (std::size_t r = 0; r < n; ++r)
     lengths_[r] = length(rows_[r]);
-    ranks_in_order_[r] = ranks_ == nullptr ? 0 : ranks_[rows_[r]];
-  }
+  ranks_in_order_.resize(ranks_ == nullptr ? 0 : n);
+  for (std::size_t r = 0; r < ranks_in_order_.size(); ++r)
+    ranks_in_order_[r] = ranks_[rows_[r]];
 }
 
 // Ragged rows. What the way back reads lies in the order of the run forward.
@@ -88,8 +88,7 @@ void Job::deal_rows() {
   std::int64_t done = 0; // steps
   rows_.clear();
   for (std::size_t t = 0; t < threads; ++t) {
-    if (by_rows) // what it is given in fact
-      portions_[t].from = Portion::kWhole * done / total_;
+    const std::int64_t before = done;
     for (std::size_t k = 0; k < sorted.size(); ++k) {
       if (thread[k] != t)
         continue;
@@ -100,8 +99,8 @@ void Job::deal_rows() {
       rows_.push_back(sorted[k]);
       done += length(sorted[k]);
     }
-    if (by_rows)
-      portions_[t].to = Portion::kWhole * done / total_;
+    if (by_rows) // what it is given in fact
+      portions_[t] = {Portion::kWhole * before / total_, Portion::kWhole * done / total_};
     starts_.push_back(static_cast<std::int64_t>(rows_.size()));
   }
 }

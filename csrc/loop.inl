@@ -55,11 +55,8 @@ HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int thread, int threads, i
   Arrivals &mine = arrivals[thread];
   const std::int64_t count = mine.count + 1;
   __atomic_store_n(&mine.count, count, __ATOMIC_RELEASE);
-  for (int other = 0; other < threads; ++other) {
-    const std::int64_t waited = wait_for(&arrivals[other].count, count - but);
-    if (waited > 0)
-      mine.waited += waited;
-  }
+  for (int other = 0; other < threads; ++other)
+    mine.waited += wait_for(&arrivals[other].count, count - but);
 }
 
 #include "record.inl"

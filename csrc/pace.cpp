@@ -36,10 +36,9 @@ std::vector<Portion> Pace::portions(int first, int count, std::int64_t pieces) {
   return found;
 }
 
-void Pace::note(int first, const std::vector<Portion> &portions,
-                const std::vector<double> &seconds) {
-  know(first + static_cast<int>(portions.size()));
-  const auto known = speeds_.begin() + first;
+void Pace::note(const std::vector<Portion> &portions, const std::vector<double> &seconds) {
+  know(static_cast<int>(portions.size()));
+  const auto known = speeds_.begin();
   std::vector<double> speeds;
   for (std::size_t t = 0; t < portions.size(); ++t) {
     const double portion = static_cast<double>(portions[t].to - portions[t].from);

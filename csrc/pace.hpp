@@ -13,8 +13,8 @@ public:
   // The portions of threads first … first + count, in whole pieces.
   std::vector<Portion> portions(int first, int count, std::int64_t pieces);
 
-  // The seconds that these threads took for them. A second counts for more than a millisecond.
-  void note(int first, const std::vector<Portion> &portions, const std::vector<double> &seconds);
+  // The seconds that all threads took for theirs. A second counts for more than a millisecond.
+  void note(const std::vector<Portion> &portions, const std::vector<double> &seconds);
 
 private:
   void know(int threads);

@@ -253,9 +253,7 @@ def _tensors(program: Program, d: Direction) -> list[Tensor]:
 
 def _differentiated(jobs: Sequence[cpu.Job], x: Tensor) -> bool:
     """Whether a graph for backward() is made."""
-    if not torch.is_grad_enabled() or inside_functorch():
-        return False
-    return x.requires_grad or any(t.requires_grad for job in jobs for t in job.tensors)
+    return not inside_functorch() and cpu.differentiated(jobs, x)
 
 
 def _in_pieces(

@@ -19,7 +19,6 @@ from headgate.program.program import Program
 Place = tuple[Sequence[Tensor], cpu.Parameters | None]
 """The parameters of a layer in a direction, and how its families are made of them; None: they are
 these."""
-PLAIN = [cpu.Options(None, reverse, None) for reverse in (False, True)]
 SMALL = 1 << 14
 """Numbers in a state of all rows; where there are more, the shorter way saves too little."""
 
@@ -72,23 +71,15 @@ class Known:
         if initial is not None:
             alone = len(places) == 1
             states = [initial] if alone else list(zip(*[t.unbind(0) for t in initial], strict=True))
-        options = PLAIN[: self.directions] * (len(places) // self.directions)
-        if lengths is not None or seed is not None:
-            options = [
-                one._replace(lengths=lengths, key=_key(seed, k, self.directions))
-                for k, one in enumerate(options)
-            ]
-        jobs = [
-            cpu.Job(call, options[k], [*begun, *own], made)
-            for k, (call, begun, (own, made)) in enumerate(
-                zip(self.calls, states, places, strict=True)
-            )
-        ]
+        jobs = []
+        for k, (call, begun, (own, made)) in enumerate(
+            zip(self.calls, states, places, strict=True)
+        ):
+            layer, direction = divmod(k, self.directions)
+            key = None if seed is None else MaskKey(seed, layer, direction)
+            options = cpu.Options(lengths, direction == 1, key)
+            jobs.append(cpu.Job(call, options, [*begun, *own], made))
         return _layer_by_layer(jobs, x, self.directions)
-
-
-def _key(seed: int | None, place: int, directions: int) -> MaskKey | None:
-    return None if seed is None else MaskKey(seed, *divmod(place, directions))
 
 
 def _layer_by_layer(

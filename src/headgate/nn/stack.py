@@ -178,7 +178,7 @@ class Stack(WithBlocks, nn.Module):
             return None
         valid = None if lengths is None else ragged(type(self).__name__, lengths, x)
         known, places = found
-        seed = draw_seed() if self.training and self._masked else None
+        seed = draw_seed() if self._draws() else None
         output, states = known(x, places, initial, valid, seed)
         if self.output_mode == "last":
             ends = states[0][-known.directions :].unbind()

@@ -29,8 +29,8 @@ class Repeated:
         if len(widths) > 1 or runs[0].x is not x or any(run.fixed for run in runs):
             raise ValueError("repeated: expected layers of one width and values that are given")
         self.forms = [run.form for run in runs]  # a binding lives no longer than its loop
-        self.initial = [run.states for run in runs]
         self.bindings = [call[0] for call, _ in begun]
+        self.initial = [run.states for run in runs]
         self.starts = [[s.data_ptr() for s in run.states] for run in runs]
         self.output_shape = seen.shape
         self.shapes = [(len(jobs), x.shape[1], width) for width in next(iter(widths))]
