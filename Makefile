@@ -12,6 +12,7 @@ CXX_FILES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --editable
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test slow lint format
 
@@ -19,10 +20,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m headgate.cli forecast examples/data/co2_weekly.csv --horizon 52 --unit ppm --out demo-output
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -29,7 +29,7 @@ def written(tmp_path: Path, content: str | bytes, name: str = "table.csv") -> Pa
         (PLAIN.encode("utf-16"), "the text is UTF-16"),
         (PLAIN.replace("\n", "\r\n").encode(), None),
         (PLAIN.replace("\n", "\r").encode(), None),
-        (gzip.compress(PLAIN.encode()), None),
+        (gzip.compress(PLAIN.encode(), mtime=0), None),
         (PLAIN.replace(",", ";").encode(), "the columns are separated by semicolons"),
         (PLAIN.replace(",", "\t").encode(), "the columns are separated by tabs"),
         (PLAIN.replace(",", "|").encode(), "the columns are separated by pipes"),
