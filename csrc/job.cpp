@@ -105,30 +105,34 @@ void Job::deal_rows() {
   }
 }
 
-// The threads of rows, the longest first: each row's is the one that would be done with it first.
-// On the way back those of the run forward, if there are as many now.
+// The threads of rows, the longest first: long rows go together, so that steps are run for as many
+// at a time as can be. On the way back those of the run forward, if there are as many now.
 std::vector<std::size_t> Job::threads_for(const std::vector<std::int64_t> &rows) const {
-  std::vector<std::size_t> found(rows.size(), 0);
-  if (split_ != Split::rows)
-    return found;
-  const std::size_t threads = portions_.size();
-  if (ranks_ != nullptr && binding_->plan->view().backward) {
+  const std::size_t threads = split_ == Split::rows ? portions_.size() : 1, last = threads - 1;
+  std::vector<std::size_t> found(rows.size(), last);
+  if (threads > 1 && ranks_ != nullptr && binding_->plan->view().backward) {
     for (std::size_t k = 0; k < rows.size(); ++k)
       found[k] = static_cast<std::size_t>(ranks_[binding_->rows + rows[k]]);
-    if (*std::max_element(found.begin(), found.end()) + 1 == threads)
+    if (*std::max_element(found.begin(), found.end()) == last)
       return found;
+    std::fill(found.begin(), found.end(), last);
   }
-  std::vector<std::int64_t> steps(threads, 0);
-  for (std::size_t k = 0; k < rows.size(); ++k) {
-    const auto end = [&](std::size_t t) {
-      const std::int64_t speed = std::max<std::int64_t>(portions_[t].to - portions_[t].from, 1);
-      return static_cast<double>(steps[t] + length(rows[k])) / static_cast<double>(speed);
-    };
-    std::size_t first = 0;
-    for (std::size_t t = 1; t < threads; ++t)
-      first = end(t) < end(first) ? t : first;
-    found[k] = first;
-    steps[first] += length(rows[k]);
+  for (std::size_t t = 0; t < last; ++t) {
+    std::int64_t room = portions_[t].last(total_) - portions_[t].first(total_); // steps
+    std::size_t nearest = rows.size();
+    for (std::size_t k = 0; k < rows.size(); ++k) {
+      const std::int64_t steps = length(rows[k]);
+      if (found[k] != last)
+        continue;
+      if (steps <= room) {
+        found[k] = t;
+        room -= steps;
+      } else { // the shortest of those too long
+        nearest = k;
+      }
+    }
+    if (nearest < rows.size() && length(rows[nearest]) < 2 * room)
+      found[nearest] = t;
   }
   return found;
 }

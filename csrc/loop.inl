@@ -50,13 +50,23 @@ HEADGATE_INLINE std::int64_t wait_for(const std::int64_t *count, std::int64_t en
   return std::chrono::nanoseconds(now - began).count();
 }
 
-// Counts that this thread has come, and waits until all others have, or `but` times less.
-HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int thread, int threads, int but = 0) {
-  Arrivals &mine = arrivals[thread];
-  const std::int64_t count = mine.count + 1;
-  __atomic_store_n(&mine.count, count, __ATOMIC_RELEASE);
+// Counts that this thread has come.
+HEADGATE_INLINE void arrive(Arrivals &mine) {
+  __atomic_store_n(&mine.count, mine.count + 1, __ATOMIC_RELEASE);
+}
+
+// Until all threads have come as often.
+HEADGATE_INLINE void wait_for_all(Arrivals *arrivals, int thread, int threads, std::int64_t often) {
   for (int other = 0; other < threads; ++other)
-    mine.waited += wait_for(&arrivals[other].count, count - but);
+    arrivals[thread].waited += wait_for(&arrivals[other].count, often);
+}
+
+HEADGATE_INLINE bool all_came(const Arrivals *arrivals, int threads, std::int64_t often) {
+  for (int other = 0; other < threads; ++other) {
+    if (__atomic_load_n(&arrivals[other].count, __ATOMIC_ACQUIRE) < often)
+      return false;
+  }
+  return true;
 }
 
 #include "record.inl"
@@ -173,6 +183,7 @@ template <class T> struct Loop {
     }
     if (plan.backward) {
       std::int64_t active = 0;
+      std::int64_t come = 0, done = 0; // stretches from the last to the first: run, and multiplied
       for (step = me.all_steps - 1; step >= 0; --step) {
         while (active < me.row_count && me.lengths[active] > step)
           ++active;
@@ -181,14 +192,15 @@ template <class T> struct Loop {
           phases(plan.loop, cuts + plan.before.size, 0, active);
         }
         if (me.stretch > 0 && step % me.stretch == 0) {
-          meet(1);
-          multiply(step + me.stretch); // what all have done
+          ++come;
+          if (!me.together) // else all are as far
+            arrive(me.arrivals[me.thread]);
+          while (done < come && (me.together || all_came(me.arrivals, me.threads, done + 1)))
+            multiply(done++);
         }
       }
-      if (me.stretch > 0) {
-        meet(0);
-        multiply(0);
-      }
+      for (; done < come; multiply(done++))
+        wait_for_all(me.arrivals, me.thread, me.threads, done + 1);
       return;
     }
     std::int64_t active = me.row_count;
@@ -221,18 +233,11 @@ template <class T> struct Loop {
     }
   }
 
-  // Waits until all threads have come as far, or `but` times less; in step they have.
-  void meet(int but) const {
-    if (!me.together)
-      wait_for_all(me.arrivals, me.thread, me.threads, but);
-  }
-
-  // The products of the stretch of steps that begins with `from`.
-  void multiply(std::int64_t from) const {
-    if (from >= me.all_steps)
-      return;
-    const std::int64_t to = from + me.stretch;
-    me.after(me.context, me.thread, from, to < me.all_steps ? to : me.all_steps);
+  // The products of a stretch of steps, counted from the last.
+  void multiply(std::int64_t stretch) const {
+    const std::int64_t first = (me.all_steps - 1) / me.stretch - stretch;
+    const std::int64_t to = (first + 1) * me.stretch;
+    me.after(me.context, me.thread, first * me.stretch, to < me.all_steps ? to : me.all_steps);
   }
 
   // Notes time and row number of the active rows of a step, from `first` on.

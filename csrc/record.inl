@@ -180,7 +180,8 @@ template <class T> struct Record {
     case Act::mask:
       return mask(a);
     case Act::wait:
-      return wait_for_all(me.arrivals, me.thread, me.threads);
+      arrive(me.arrivals[me.thread]);
+      return wait_for_all(me.arrivals, me.thread, me.threads, me.arrivals[me.thread].count);
     }
   }
 

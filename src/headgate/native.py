@@ -26,3 +26,8 @@ def _load() -> tuple[ModuleType | None, str]:
 
 extension, reason = _load()
 available = extension is not None
+
+
+def environment(name: str) -> str:
+    """An environment variable's value now, or an empty string."""
+    return os.environ.get(name, "") if extension is None else extension.environment(name)

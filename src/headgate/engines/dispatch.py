@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def choose(
 
     Raises ValueError for an engine that does not exist or cannot run this Program.
     """
-    asked = engine or os.environ.get("HEADGATE_ENGINE") or None
+    asked = engine or native.environment("HEADGATE_ENGINE") or None
     if asked is not None and asked not in ENGINES:
         raise ValueError(f"choosing an engine: expected one of {ENGINES}, got '{asked}'")
     if asked == "reference":

@@ -36,7 +36,7 @@ def instruction_set() -> tuple[str, int, int]:
 
 def wanted() -> bool:
     """Whether the compiled engine is there, and HEADGATE_ENGINE asks for no other."""
-    return native.available and native.extension.environment("HEADGATE_ENGINE") in ("", "cpu")  # type: ignore[union-attr]
+    return native.available and native.environment("HEADGATE_ENGINE") in ("", "cpu")
 
 
 def machine_for(dtype: torch.dtype) -> Machine:
