@@ -82,9 +82,9 @@ void Job::deal_rows() {
   std::stable_sort(rows_.begin(), rows_.end(),
                    [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
   const std::vector<std::int64_t> sorted(rows_);
-  const std::vector<std::size_t> thread = threads_for(sorted);
-  const bool noted = ranks_ != nullptr && !binding_->plan->view().backward;
   const std::size_t threads = by_rows ? portions_.size() : 1;
+  const std::vector<std::size_t> thread = threads_for(sorted, threads);
+  const bool noted = ranks_ != nullptr && !binding_->plan->view().backward;
   std::int64_t done = 0; // steps
   rows_.clear();
   for (std::size_t t = 0; t < threads; ++t) {
@@ -107,8 +107,9 @@ void Job::deal_rows() {
 
 // The threads of rows, the longest first: long rows go together, so that steps are run for as many
 // at a time as can be. On the way back those of the run forward, if there are as many now.
-std::vector<std::size_t> Job::threads_for(const std::vector<std::int64_t> &rows) const {
-  const std::size_t threads = split_ == Split::rows ? portions_.size() : 1, last = threads - 1;
+std::vector<std::size_t> Job::threads_for(const std::vector<std::int64_t> &rows,
+                                          std::size_t threads) const {
+  const std::size_t last = threads - 1; // has what no other takes
   std::vector<std::size_t> found(rows.size(), last);
   if (threads > 1 && ranks_ != nullptr && binding_->plan->view().backward) {
     for (std::size_t k = 0; k < rows.size(); ++k)

@@ -122,7 +122,8 @@ private:
   }
   void order_rows();
   void deal_rows();
-  std::vector<std::size_t> threads_for(const std::vector<std::int64_t> &rows) const;
+  std::vector<std::size_t> threads_for(const std::vector<std::int64_t> &rows,
+                                       std::size_t threads) const;
   Place place_of(std::uint32_t tensor, Arena &arena, std::int64_t chunk_rows) const;
   void copy_states(bool into);
   void clear_tails(int thread) const;

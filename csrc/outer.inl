@@ -64,8 +64,16 @@ template <class T> HEADGATE_INLINE OuterTile<T> outer_for(std::int64_t rows, std
   return (vectors == 2 ? kOuterTiles<T, 2> : kOuterTiles<T, 1>)[rows - 1];
 }
 
-inline std::int64_t vectors_over(std::int64_t width, int lanes) {
-  return (width + lanes - 1) / lanes;
+template <class T> HEADGATE_INLINE std::int64_t in_vectors(std::int64_t width) {
+  return (width + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+// each(i, units) for what tiles span of a row: from column i on, so many in whole vectors.
+template <class T, class Each> HEADGATE_INLINE void each_panel(std::int64_t width, Each each) {
+  constexpr std::int64_t most = std::int64_t(kMaxVectors) * kLanes<T>;
+  const std::int64_t all = in_vectors<T>(width);
+  for (std::int64_t i = 0; i < all; i += most)
+    each(i, all - i < most ? all - i : most);
 }
 
 // sums[c] += Σ_k rows[k][column + c], for N vectors of columns or so many of them.
@@ -103,10 +111,7 @@ void add_columns(const T *const *rows, std::int64_t depth, std::int64_t column,
 template <class T>
 void pack_columns(const Outer &p, std::int64_t first, std::int64_t last, T *out) {
   constexpr int L = kLanes<T>;
-  const std::int64_t all = vectors_over(p.width, L);
-  for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
-    const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
-    const std::int64_t i = v0 * L, units = vectors * L;
+  each_panel<T>(p.width, [&](std::int64_t i, std::int64_t units) {
     const std::int64_t valid = p.width - i < units ? p.width - i : units;
     for (std::int64_t k = first; k < last; ++k, out += units) {
       const T *row = row_at<T>(p.b, k) + i;
@@ -118,14 +123,13 @@ void pack_columns(const Outer &p, std::int64_t first, std::int64_t last, T *out)
       for (; u < units; ++u)
         out[u] = T(0);
     }
-  }
+  });
 }
 
 // Whether rows of b lie as packing would lay them.
 template <class T> bool lies_packed(const Outer &p) {
-  const std::int64_t units = vectors_over(p.width, kLanes<T>) * kLanes<T>;
-  return p.b.at == nullptr && p.b.stride == p.width && p.width == units &&
-         units <= kMaxVectors * kLanes<T>;
+  return p.b.at == nullptr && p.b.stride == p.width && p.width == in_vectors<T>(p.width) &&
+         p.width <= kMaxVectors * kLanes<T>;
 }
 
 // Whether a tile's sums go straight to where c lies.
@@ -164,7 +168,7 @@ template <class T> struct OuterTiles {
     last = mine.last(tiles);
     columns = 0;
     for (std::uint32_t p = 0; p < job.products.size; ++p)
-      columns += vectors_over(job.products.data[p].width, L) * L;
+      columns += in_vectors<T>(job.products.data[p].width);
   }
 
   static std::int64_t strips_of(const Columns &a) {
@@ -191,7 +195,7 @@ template <class T> struct OuterTiles {
     c = static_cast<T *>(kept);
     sums = c + count() * between();
     list_strips();
-    for (std::int64_t k = 0; k < kDeepest; ++k)
+    for (std::int64_t k = 0; copied() && k < kDeepest; ++k)
       rows[job.a.size * kDeepest + k] = copies + k * kOuterRows;
   }
 
@@ -225,13 +229,11 @@ template <class T> struct OuterTiles {
     std::int64_t before = 0; // columns of products done
     for (std::uint32_t q = 0; q < job.products.size; ++q) {
       const Outer &p = job.products.data[q];
-      const T *b = row_at<T>(p.b, range.from);
-      if (!lies_packed<T>(p)) {
+      const bool lies = lies_packed<T>(p);
+      if (!lies)
         pack_columns<T>(p, range.from, range.to, packed);
-        b = packed;
-      }
-      multiply(p, before, b, range);
-      before += vectors_over(p.width, L) * L;
+      multiply(p, before, lies ? row_at<T>(p.b, range.from) : packed, range);
+      before += in_vectors<T>(p.width);
     }
   }
 
@@ -274,12 +276,10 @@ template <class T> struct OuterTiles {
 
   void multiply(const Outer &p, std::int64_t before, const T *b, const Stretch &range) {
     static const T zeros[kMaxVectors * L] = {};
-    const std::int64_t depth = range.to - range.from, all = vectors_over(p.width, L);
+    const std::int64_t depth = range.to - range.from;
     const bool far = count() * between() * std::int64_t(sizeof(T)) > stays_near();
     const std::int64_t next = far && !range.begins ? between() : 0;
-    for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
-      const std::int64_t vectors = all - v0 < kMaxVectors ? all - v0 : kMaxVectors;
-      const std::int64_t i = v0 * L, units = vectors * L;
+    each_panel<T>(p.width, [&](std::int64_t i, std::int64_t units) {
       for (std::int64_t t = 0; t < count(); ++t) {
         const Strip<T> &strip = strips[t];
         T *kept = c + t * between() + kOuterRows * (before + i), *to = kept;
@@ -288,23 +288,21 @@ template <class T> struct OuterTiles {
           to = static_cast<T *>(p.c) + strip.row * p.c_stride + i;
           stride = p.c_stride;
         }
-        outer_for<T>(strip.rows, vectors)(strip.from, strip.at, b + i * depth, depth,
-                                          range.begins ? zeros : kept, range.begins ? 0 : units, to,
-                                          stride, next);
+        outer_for<T>(strip.rows, units / L)(strip.from, strip.at, b + i * depth, depth,
+                                            range.begins ? zeros : kept, range.begins ? 0 : units,
+                                            to, stride, next);
       }
-    }
+    });
   }
 
   // From the tiles to where c lies, for those that did not go straight there.
   void unpack(const Outer &p, std::int64_t before) const {
-    const std::int64_t all = vectors_over(p.width, L);
-    for (std::int64_t t = 0; t < count(); ++t) {
-      const Strip<T> &strip = strips[t];
-      for (std::int64_t v0 = 0; v0 < all; v0 += kMaxVectors) {
-        const std::int64_t units = (all - v0 < kMaxVectors ? all - v0 : kMaxVectors) * L;
-        const std::int64_t i = v0 * L, valid = p.width - i < units ? p.width - i : units;
-        if (straight(p, i, units))
-          continue;
+    each_panel<T>(p.width, [&](std::int64_t i, std::int64_t units) {
+      if (straight(p, i, units))
+        return;
+      const std::int64_t valid = p.width - i < units ? p.width - i : units;
+      for (std::int64_t t = 0; t < count(); ++t) {
+        const Strip<T> &strip = strips[t];
         for (std::int64_t r = 0; r < strip.rows; ++r) {
           const T *from = c + t * between() + kOuterRows * (before + i) + r * units;
           T *to = static_cast<T *>(p.c) + (strip.row + r) * p.c_stride + i;
@@ -312,7 +310,7 @@ template <class T> struct OuterTiles {
             put(to + u, from[u], p.add);
         }
       }
-    }
+    });
   }
 
   void run(const Stretch &range) {
@@ -337,7 +335,7 @@ template <class T> struct OuterTiles {
     std::int64_t before = 0;
     for (std::uint32_t q = 0; q < job.products.size; ++q) {
       unpack(job.products.data[q], before);
-      before += vectors_over(job.products.data[q].width, L) * L;
+      before += in_vectors<T>(job.products.data[q].width);
     }
     for (std::int64_t j = 0; job.sums != nullptr && j < height; ++j)
       put(static_cast<T *>(job.sums) + row + j, sums[j], job.add_sums);
