@@ -29,11 +29,13 @@ template <> struct Types<float> {
   typedef float Vec __attribute__((vector_size(kBytes)));
   typedef float Loose __attribute__((vector_size(kBytes), aligned(4), may_alias));
   typedef std::int32_t Int __attribute__((vector_size(kBytes)));
+  typedef std::uint32_t Bits __attribute__((vector_size(kBytes)));
 };
 template <> struct Types<double> {
   typedef double Vec __attribute__((vector_size(kBytes)));
   typedef double Loose __attribute__((vector_size(kBytes), aligned(8), may_alias));
   typedef std::int64_t Int __attribute__((vector_size(kBytes)));
+  typedef std::uint64_t Bits __attribute__((vector_size(kBytes)));
 };
 
 template <class T> using Vec = typename Types<T>::Vec;
@@ -62,17 +64,17 @@ template <class T> HEADGATE_INLINE Vec<T> absolute(Vec<T> v) {
 }
 
 // The whole number nearest to a product, and two to the power of it, in the normal range. A large
-// number added leaves the whole number in the lowest bits.
+// number added leaves the whole number in the lowest bits; those of a NaN may be any, and wrap.
 template <class T> struct Whole {
   Vec<T> n, power;
 
   HEADGATE_INLINE Whole(Vec<T> v, T factor) {
-    typedef typename Types<T>::Int I;
+    typedef typename Types<T>::Bits Bits;
     constexpr int shift = sizeof(T) == 4 ? 23 : 52;
     const T large = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
     const Vec<T> sum = v * factor + large;
     n = sum - large;
-    power = (Vec<T>)(((I)sum << shift) + (I)all(T(1)));
+    power = (Vec<T>)(((Bits)sum << shift) + (Bits)all(T(1)));
   }
 };
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 FILES = (
     "engines/test_cpu.py",
     "engines/test_cpu_calls.py",
+    "engines/test_vector_functions.py",
     "nn/test_repeated.py",
     "nn/test_stream.py",
 )

@@ -92,7 +92,9 @@ def test_errors_are_within_the_stated_bounds(name: str, dtype: torch.dtype):
 def test_special_values_are_those_of_torch(name: str, dtype: torch.dtype):
     info = torch.finfo(dtype)
     special = [0.0, -0.0, INF, -INF, NAN, info.max, -info.max, 1.0, -1.0, 1e3, -1e3, 1e4, -1e4]
-    x = torch.tensor(special, dtype=dtype)
+    whole = {torch.float32: torch.int32, torch.float64: torch.int64}[dtype]
+    payload = torch.tensor(NAN, dtype=dtype).view(whole) | 0x6A0  # a NaN of other bits
+    x = torch.cat([torch.tensor(special, dtype=dtype), payload.view(dtype)[None]])
     function = torch.nn.functional.logsigmoid if name == "log_sigmoid" else getattr(torch, name)
     expected = function(x.double()).to(dtype)
     expected[expected.abs() < info.tiny] = 0.0
