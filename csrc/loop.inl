@@ -71,7 +71,7 @@ HEADGATE_INLINE bool all_came(const Arrivals *arrivals, int threads, std::int64_
 
 #include "record.inl"
 
-constexpr std::int64_t kRowsTogether = 8;
+constexpr std::int64_t kRowsTogether = tile_rows(kMaxVectors); // that fill the widest tile
 
 // Whether rows are evenly apart in two lists, and by how much in each.
 struct Spacing {

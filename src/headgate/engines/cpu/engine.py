@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -132,7 +132,7 @@ class Run:
         form, x = self.form, self.x
         self.buffer = x.new_empty(form.buffer) if buffer is None else buffer
         output = self.buffer if form.output is None else self.buffer[form.output]
-        others = [s.new_empty(s.shape) for s in self.states]
+        others = list(map(torch.empty_like, self.states))
         others += [x.new_empty(shape) for shape in form.records]
         workspace = form.forward.workspace
         self.lease = Lease(workspace, x.dtype) if workspace else None
@@ -149,8 +149,8 @@ class Run:
         made = needed or form.always
         bound = form.backward(strides, not _graph_is_kept(), made)
         workspace = Lease(bound.workspace, x.dtype) if bound.workspace else None
-        found = [x.new_empty(x.shape) if made else None]
-        found += [s.new_empty(s.shape) for s in self.states]
+        found = [torch.empty_like(x, memory_format=torch.contiguous_format) if made else None]
+        found += map(torch.empty_like, self.states)
         found += [
             None if make is None else make(t)
             for make, t in zip(form.family_gradients, self.families, strict=True)
@@ -236,7 +236,7 @@ class CompiledLoop(torch.autograd.Function):
             first, *others = run.gradients()
             by_input += [first] if by_x and first is not None else []
             rest += others
-        gradient = sum(by_input[1:], by_input[0]) if by_input else None
+        gradient = reduce(Tensor.add_, by_input) if by_input else None
         return (None, gradient, *[g if n else None for g, n in zip(rest, needs, strict=True)])
 
 
