@@ -243,7 +243,7 @@ void Job::lay_out(Arena &arena) {
     s.rank = ranks_ == nullptr ? nullptr : numbers(chunk_rows);
     s.chunk_start = numbers(chunk_steps);
     s.slots = arena.take(slots_bytes(view, size_));
-    s.record = arena.take(kRecordBytes);
+    s.record = arena.take(2 * kRecordBytes);
     s.record_bytes = kRecordBytes;
     s.seed = call_->seed;
     s.first_step = call_->first_step;

@@ -178,8 +178,8 @@ struct Share {
   std::int64_t *rank;              // the same, or null
   std::int64_t *chunk_start;       // (chunk_steps), scratch
   void *slots;
-  void *record; // of what a step does, for the steps alike after it
-  std::size_t record_bytes;
+  void *record; // of what a step does, for the steps alike after it; two of them for several steps
+  std::size_t record_bytes;     // of each
   std::uint64_t seed;           // of masks
   std::int64_t first_step;      // what the masks number the first step
   const std::uint32_t *streams; // one for each mask

@@ -86,7 +86,7 @@ struct Block {
   std::int64_t panel, unit; // its first
   int rows, panels;
   std::int64_t tile;         // tiles of rows before it
-  std::int64_t next, nexts;  // the first panel that comes after its own, and how many
+  std::int64_t next, nexts;  // the first panel of the block after it, and how many; none: 0
   std::int64_t units, valid; // of a row: in the slot, and in the tensors
   Spacing rows_apart, ranks_apart;
 };
@@ -112,12 +112,13 @@ template <class T> struct Pointer {
 template <class T> struct Loop {
   const Share &me;
   T *slots;
-  Pointer<T> *where;                   // slots, or the tensors' own memory
-  Filled *filled;                      // what slots that last hold
-  Cut *cuts;                           // of the phases before the loop and in it
-  Record<T> &record;                   // of a step
-  std::int64_t step = 0;               // decides which buffer of a state is read
-  std::int64_t start = 0;              // the first active row, among those of a chunk of steps
+  Pointer<T> *where;           // slots, or the tensors' own memory
+  Filled *filled;              // what slots that last hold
+  Cut *cuts;                   // of the phases before the loop and in it
+  Record<T> *records[2] = {};  // of steps that go from the first panel to the last, and back
+  Record<T> *record = nullptr; // of this step
+  std::int64_t step = 0;       // decides which buffer of a state is read
+  std::int64_t start = 0;      // the first active row, among those of a chunk of steps
   Spacing rows_apart{}, ranks_apart{}; // of the active rows of the phase
   bool near = false;                   // nobody waits for this thread, and its weights stay near
   bool far = false;                    // its weights do not stay near from step to step
@@ -145,7 +146,7 @@ template <class T> struct Loop {
       return {buffer(write) == 0 ? there : -there, true};
     }
     const bool down = me.plan->backward != (me.reverse && !p.ranked);
-    return {(down ? -p.by_time : p.by_time) + p.by_chunk * record.count, false};
+    return {(down ? -p.by_time : p.by_time) + p.by_chunk * record->count, false};
   }
 
   // The address of each row of a block, one after another.
@@ -176,6 +177,7 @@ template <class T> struct Loop {
       cuts[k].count = -1;
     near = !me.together && plan.weights * std::int64_t(sizeof(T)) <= stays_near();
     far = plan.weights * std::int64_t(sizeof(T)) / (me.together ? me.threads : 1) > stays_near();
+    make_records();
     for (std::uint32_t k = 0; k < plan.constants.size; ++k) {
       T *s = slot(plan.constants.data[k].slot);
       for (std::uint32_t i = 0; i < plan.slot_size; ++i)
@@ -219,9 +221,9 @@ template <class T> struct Loop {
         count += here;
       }
       if (plan.before.size > 0) {
-        record.forget();
+        forget();
         phases(plan.before, cuts, 0, count);
-        record.forget(); // the next steps read what these have made, from its beginning
+        forget(); // the next steps read what these have made, from its beginning
       }
       for (step = first; step < last; ++step) {
         while (active > 0 && me.lengths[active - 1] <= step)
@@ -231,6 +233,23 @@ template <class T> struct Loop {
           __atomic_store_n(me.progress, step + 1, __ATOMIC_RELEASE);
       }
     }
+  }
+
+  // Where weights do not stay near from step to step, every second step takes the panels from the
+  // last to the first: it begins with those that the step before it has read last.
+  void make_records() {
+    const int lists = far && me.steps > 1 ? 2 : 1;
+    for (int k = 0; k < lists; ++k)
+      records[k] = new (static_cast<char *>(me.record) + k * me.record_bytes) Record<T>(me, lists);
+    if (lists == 1)
+      records[1] = records[0];
+  }
+
+  bool from_last() const { return record != records[0]; }
+
+  void forget() {
+    records[0]->forget();
+    records[1]->forget();
   }
 
   // The products of a stretch of steps, counted from the last.
@@ -264,12 +283,13 @@ template <class T> struct Loop {
   // Phases one after another; where nobody waits for this thread and the weights stay near, for a
   // few rows at a time, whose values then stay near too.
   void phases(const Span<Phase> &list, Cut *cuts, std::int64_t first, std::int64_t count) {
-    start = record.first = first;
-    if (record.again(count)) {
-      record.move_on();
-      return record.run();
+    record = records[step & 1];
+    start = record->first = first;
+    if (record->again(count)) {
+      record->move_on();
+      return record->run();
     }
-    record.begin(count);
+    record->begin(count);
     rows_apart = spacing(me.time, me.row, first, count);
     ranks_apart = me.ranks == nullptr ? rows_apart : spacing(me.step, me.rank, first, count);
     std::int64_t parts = 1;
@@ -280,10 +300,10 @@ template <class T> struct Loop {
       for (std::uint32_t k = 0; k < list.size; ++k) {
         sweep(list.data[k], cuts[k], first + from, to - from);
         if (me.together)
-          record.next(Act::wait);
+          record->next(Act::wait);
       }
     }
-    record.run();
+    record->run();
   }
 
   // A phase in blocks that fill the slots; what shares a panel's weights comes together.
@@ -293,13 +313,17 @@ template <class T> struct Loop {
     Block b;
     if (cut.count != count)
       cut = cut_for(phase, count);
-    for (std::int64_t p = 0; p < cut.panel_blocks; ++p) {
-      b.panel = cut.from + share(cut.to - cut.from, p, cut.panel_blocks);
-      b.panels =
-          static_cast<int>(cut.from + share(cut.to - cut.from, p + 1, cut.panel_blocks) - b.panel);
-      const std::int64_t q = p + 1 < cut.panel_blocks ? p + 1 : 0;
-      b.next = cut.from + share(cut.to - cut.from, q, cut.panel_blocks);
-      b.nexts = cut.from + share(cut.to - cut.from, q + 1, cut.panel_blocks) - b.next;
+    const auto begins = [&](std::int64_t p) { // a block of panels
+      return cut.from + share(cut.to - cut.from, p, cut.panel_blocks);
+    };
+    for (std::int64_t k = 0; k < cut.panel_blocks; ++k) {
+      const std::int64_t p = from_last() ? cut.panel_blocks - 1 - k : k;
+      b.panel = begins(p);
+      b.panels = static_cast<int>(begins(p + 1) - b.panel);
+      const std::int64_t q = from_last() ? p - 1 : p + 1;
+      const bool last = k + 1 == cut.panel_blocks;
+      b.next = last ? b.panel : begins(q);
+      b.nexts = last ? 0 : begins(q + 1) - b.next;
       b.unit = b.panel * L;
       b.units = std::int64_t(b.panels) * L;
       b.valid = phase.width - b.unit < b.units ? phase.width - b.unit : b.units;
@@ -313,8 +337,8 @@ template <class T> struct Loop {
                             ? ranks_apart
                             : spacing(me.step, me.rank, b.at, b.rows);
         block(phase, b);
-        if (!record.fits) // what is made then stays near until it is used
-          record.flush();
+        if (!record->fits) // what is made then stays near until it is used
+          record->flush();
       }
     }
     back_home(phase.loads);
@@ -400,7 +424,7 @@ template <class T> struct Loop {
 
   void instruction(const Instruction &in, const Block &b) const {
     const bool expands = in.op == Op::expand;
-    Action<T> &a = record.next(expands ? Act::expand : Act::execute);
+    Action<T> &a = record->next(expands ? Act::expand : Act::execute);
     a.instruction = &in;
     a.rows = expands || in.narrow ? b.rows : b.rows * b.panels;
     a.units = b.units;
@@ -410,10 +434,10 @@ template <class T> struct Loop {
     a.from = first.at;
     a.second = second.at;
     a.third = third.at;
-    record.moves(a.to, out.shift);
-    record.moves(a.from, first.shift);
-    record.moves(a.second, second.shift);
-    record.moves(a.third, third.shift);
+    record->moves(a.to, out.shift);
+    record->moves(a.from, first.shift);
+    record->moves(a.second, second.shift);
+    record->moves(a.third, third.shift);
   }
 
   // Lets a slot be the tensor's own memory where that is laid out as the block is, be it with room
@@ -441,15 +465,15 @@ template <class T> struct Loop {
 
   void product(const Product &p, const Block &b) {
     const int blocks = static_cast<int>(p.slots.size);
-    if (!record.fits) // what it reads must be there, since it runs at once
-      record.flush();
+    if (!record->fits) // what it reads must be there, since it runs at once
+      record->flush();
     for (int done = 0; done < blocks; done += kMaxVectors) {
       const int here = blocks - done < kMaxVectors ? blocks - done : kMaxVectors;
       Sums of[kMaxVectors];
       for (int v = 0; v < here; ++v)
         of[v] = begin(p.starts.data[done + v], b, where[p.slots.data[done + v]]);
-      if (!record.fits)
-        record.flush();
+      if (!record->fits)
+        record->flush();
       Prepared<T> made;
       Tile<T> &tile = made.tile;
       tile.out_stride = b.units;
@@ -486,7 +510,7 @@ template <class T> struct Loop {
             }
           }
           made.multiply = multiply_for<T>(rows, here, panels);
-          if (record.fits)
+          if (record->fits)
             note(p, made, of, here, panels);
           else
             made.multiply(tile);
@@ -497,15 +521,15 @@ template <class T> struct Loop {
 
   // A product's tile, for this step and for others.
   void note(const Product &p, const Prepared<T> &made, const Sums *of, int here, int panels) const {
-    Tile<T> &tile = (record.next_product() = made).tile;
+    Tile<T> &tile = (record->next_product() = made).tile;
     for (int s = 0; s < tile.segments; ++s) {
       const Shift shift = shift_of(me.places[p.segments.data[s].operand], false);
-      record.moves(tile.parts[s].rows[0], shift, true);
+      record->moves(tile.parts[s].rows[0], shift, true);
     }
     for (int g = 0; g < panels; ++g) {
       for (int v = 0; v < here; ++v) {
-        record.moves(tile.out[g * here + v], of[v].out.shift);
-        record.moves(tile.start[g * here + v], of[v].from.shift);
+        record->moves(tile.out[g * here + v], of[v].out.shift);
+        record->moves(tile.start[g * here + v], of[v].from.shift);
       }
     }
   }
@@ -544,14 +568,14 @@ template <class T> struct Loop {
   }
 
   void mask(const Mask &m, const Block &b) const {
-    Action<T> &a = record.next(Act::mask);
+    Action<T> &a = record->next(Act::mask);
     a.mask = &m;
     a.to = where[m.slot].at;
     a.rows = b.rows;
     a.from_apart = b.at - start;
     a.units = b.units;
     a.valid = b.unit;
-    record.moves(a.to, where[m.slot].shift);
+    record->moves(a.to, where[m.slot].shift);
   }
 
   // Reads once what is the same at all times.
@@ -560,7 +584,7 @@ template <class T> struct Loop {
     if (f.unit == b.unit && f.units == b.units && f.rows >= b.rows)
       return;
     f = {b.unit, b.units, b.rows};
-    record.once = true;
+    record->once = true;
     read(me.places[access.tensor], b, where[access.slot]);
   }
 
@@ -576,15 +600,15 @@ template <class T> struct Loop {
   void read(const Place &place, const Block &b, const Pointer<T> &to) const {
     const bool number = place.width == 1;
     evenly(place, b, false, [&](int r, int rows, const T *from, std::int64_t apart) {
-      Action<T> &a = record.next(number ? Act::read_number : Act::read);
+      Action<T> &a = record->next(number ? Act::read_number : Act::read);
       a.rows = rows;
       a.to = to.at + r * (number ? L : b.units);
       a.from = from + (number ? 0 : b.unit);
       a.to_apart = a.units = b.units;
       a.from_apart = apart;
       a.valid = number ? place.panels : b.valid;
-      record.moves(a.to, to.shift);
-      record.moves(a.from, shift_of(place, false));
+      record->moves(a.to, to.shift);
+      record->moves(a.from, shift_of(place, false));
     });
   }
 
@@ -598,15 +622,15 @@ template <class T> struct Loop {
     const Act wide = access.add ? Act::add : Act::write;
     const Act narrow = access.add ? Act::add_number : Act::write_number;
     evenly(place, b, true, [&](int r, int rows, T *to, std::int64_t apart) {
-      Action<T> &a = record.next(number ? narrow : wide);
+      Action<T> &a = record->next(number ? narrow : wide);
       a.rows = rows;
       a.to = to + (number ? 0 : b.unit);
       a.from = from.at + r * (number ? L : b.units);
       a.to_apart = apart;
       a.from_apart = b.units;
       a.valid = b.valid;
-      record.moves(a.to, shift_of(place, true));
-      record.moves(a.from, from.shift);
+      record->moves(a.to, shift_of(place, true));
+      record->moves(a.from, from.shift);
     });
   }
 
@@ -614,15 +638,15 @@ template <class T> struct Loop {
     const Place &place = me.places[access.tensor];
     const Pointer<T> &from = where[access.slot];
     evenly(place, b, true, [&](int r, int rows, T *to, std::int64_t apart) {
-      Action<T> &a = record.next(Act::sum);
+      Action<T> &a = record->next(Act::sum);
       a.rows = rows;
       a.to = to + b.panel;
       a.from = from.at + r * b.units;
       a.to_apart = apart;
       a.units = b.units;
       a.valid = b.valid;
-      record.moves(a.to, shift_of(place, true));
-      record.moves(a.from, from.shift);
+      record->moves(a.to, shift_of(place, true));
+      record->moves(a.from, from.shift);
     });
   }
 };
@@ -634,7 +658,7 @@ template <class T> void run(const Share &share) {
   auto *where = reinterpret_cast<Pointer<T> *>(slots + std::size_t(plan.slots) * plan.slot_size);
   auto *filled = reinterpret_cast<Filled *>(where + plan.slots);
   auto *cuts = reinterpret_cast<Cut *>(filled + plan.slots);
-  Loop<T>{share, slots, where, filled, cuts, *new (share.record) Record<T>(share)}.run();
+  Loop<T>{share, slots, where, filled, cuts}.run();
 }
 
 template <class T> bool run_again(const Share &share) {

@@ -52,7 +52,8 @@ template <class T> struct Record {
   static constexpr int kActions = 6, kMoving = 16; // for each tile
 
   const Share &me;
-  int room; // tiles
+  int apart; // steps from one that runs it to the next
+  int room;  // tiles
   Prepared<T> *tile;
   Action<T> *action;
   Moving *move;
@@ -64,7 +65,7 @@ template <class T> struct Record {
   std::int64_t first = 0;  // the step's first row, among those of a chunk of steps
 
   // Lies where it has its memory.
-  explicit Record(const Share &share) : me(share) {
+  Record(const Share &share, int steps_apart) : me(share), apart(steps_apart) {
     constexpr std::size_t each =
         sizeof(Prepared<T>) + kActions * sizeof(Action<T>) + kMoving * sizeof(Moving);
     room = static_cast<int>((me.record_bytes - sizeof(Record)) / each);
@@ -105,13 +106,14 @@ template <class T> struct Record {
 
   // An address, or those of all rows, in the list.
   template <class P> void moves(P *&address, const Shift &shift, bool rows = false) {
-    if (shift.by == 0 || !fits)
+    const bool back = shift.turns && apart == 2; // where it was
+    if (shift.by == 0 || back || !fits)
       return;
     if (moving == room * kMoving) {
       fits = false;
       return;
     }
-    move[moving++] = {const_cast<const T **>(&address), rows, shift.turns, shift.by};
+    move[moving++] = {const_cast<const T **>(&address), rows, shift.turns, shift.by * apart};
   }
 
   void spill() {

@@ -302,12 +302,16 @@ def test_products_of_a_few_steps_at_a_time(name: str, lengths: list[int] | None,
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("lengths", [None, [8, *[7] * 9, 3, *[2] * 9]], ids=["full", "ragged"])
 @pytest.mark.parametrize(("N", "H"), [(20, 400), (33, 330)])
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_before"])
-def test_weights_that_stay_in_no_cache(name: str, N: int, H: int, threads: int):
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_layer_norm"])
+def test_weights_that_stay_in_no_cache(
+    name: str, N: int, H: int, lengths: list[int] | None, threads: int
+):
     torch.set_num_threads(threads)
+    ragged = None if lengths is None else [*lengths, *lengths][:N]
     try:
-        check(Case(PROGRAMS[name], 3, N, H, H, recorded=False))
+        check(Case(PROGRAMS[name], 8, N, H, H, ragged, recorded=False))
     finally:
         torch.set_num_threads(1)
 
