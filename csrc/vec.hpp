@@ -68,13 +68,14 @@ template <class T> HEADGATE_INLINE Vec<T> absolute(Vec<T> v) {
 template <class T> struct Whole {
   Vec<T> n, power;
 
-  HEADGATE_INLINE Whole(Vec<T> v, T factor) {
+  // Of the power the half, where `halved` is -1.
+  HEADGATE_INLINE Whole(Vec<T> v, T factor, Int<T> halved) {
     typedef typename Types<T>::Bits Bits;
     constexpr int shift = sizeof(T) == 4 ? 23 : 52;
     const T large = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
     const Vec<T> sum = v * factor + large;
     n = sum - large;
-    power = (Vec<T>)(((Bits)sum << shift) + (Bits)all(T(1)));
+    power = (Vec<T>)((((Bits)sum + (Bits)halved) << shift) + (Bits)all(T(1)));
   }
 };
 
@@ -109,10 +110,11 @@ template <> struct Range<double> {
   static constexpr double low = -708.39641853226408, high = 709.0;
 };
 
-// exp(Sign · c)
-template <class T, int Sign = 1> HEADGATE_INLINE Vec<T> exponential_within(Vec<T> c) {
+// exp(Sign · c), or the half of it where `halved` is -1.
+template <class T, int Sign = 1>
+HEADGATE_INLINE Vec<T> exponential_within(Vec<T> c, Int<T> halved = Int<T>{}) {
   const T log2_e = T(Sign * 1.4426950408889634074);
-  const Whole<T> whole(c, log2_e);
+  const Whole<T> whole(c, log2_e, halved);
   const Vec<T> n = whole.n;
   if constexpr (sizeof(T) == 4) {
     const Vec<T> r = (T(Sign) * c - n * T(0.693359375)) + n * T(2.12194440e-4);
@@ -135,13 +137,18 @@ template <class T, int Sign = 1> HEADGATE_INLINE Vec<T> exponential_within(Vec<T
   }
 }
 
-// Over the whole line: halves are squared, so that results near the largest number are reached.
+// exp where nothing overflows: c <= high of Range.
+template <class T> HEADGATE_INLINE Vec<T> exponential_below(Vec<T> c) {
+  const Vec<T> y = exponential_within<T>(bounded<T>(c, Range<T>::low, Range<T>::high));
+  return select<T>(c < Range<T>::low, all(T(0)), y);
+}
+
+// Over the whole line. Up to 1 more than high the power is that of the number before, twice.
 template <class T> HEADGATE_INLINE Vec<T> exponential(Vec<T> x) {
-  const Vec<T> y = exponential_within<T>(bounded<T>(x, Range<T>::low, Range<T>::high));
-  const Vec<T> over = x - Range<T>::high; // 0 … 0.8 before it overflows
-  const Vec<T> tail = y * exponential_within<T>(bounded<T>(over, T(0), T(1)));
-  const Vec<T> above = select<T>(x > Range<T>::high, tail, y);
-  return select<T>(x < Range<T>::low, all(T(0)), above);
+  const Int<T> large = x > T(1);
+  const Vec<T> y =
+      exponential_within<T>(bounded<T>(x, Range<T>::low, Range<T>::high + T(1)), large);
+  return select<T>(x < Range<T>::low, all(T(0)), select<T>(large, y + y, y));
 }
 
 template <class T> HEADGATE_INLINE Vec<T> sigmoid(Vec<T> x) {
@@ -239,7 +246,7 @@ template <class T> HEADGATE_INLINE Vec<T> logarithm(Vec<T> x) {
 }
 
 template <class T> HEADGATE_INLINE Vec<T> log_sigmoid(Vec<T> x) {
-  const Vec<T> y = exponential<T>(-absolute<T>(x));
+  const Vec<T> y = exponential_below<T>(-absolute<T>(x));
   const Vec<T> u = y + T(1), gone = u - T(1);
   const Vec<T> whole = log_normal<T>(u) * (y / gone);
   const Vec<T> log1p = select<T>(gone == T(0), y, whole);

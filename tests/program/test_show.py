@@ -23,6 +23,7 @@ from headgate import (
     log_sigmoid,
     maximum,
     sigmoid,
+    softplus,
     sqrt,
     tanh,
     where,
@@ -111,6 +112,15 @@ def test_a_large_value_used_twice_gets_a_line() -> None:
         "v2 = W @ x[t] + v1 * h[t-1]",
         "h[t] = v2 * sigmoid(v2)",
     ]
+
+
+def test_a_sign_turned_twice_is_none() -> None:
+    @cell
+    def decay(x, h, *, W, R):
+        h = exp(-softplus(W @ x)) * tanh(R @ h)
+        return h
+
+    assert lines(decay.program)[1:] == ["h[t] = exp(log_sigmoid(-(W @ x[t]))) * tanh(R @ h[t-1])"]
 
 
 def test_two_names_of_one_value_and_a_state_that_stays() -> None:

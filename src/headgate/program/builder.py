@@ -1,7 +1,7 @@
 """Builder: appends nodes to a Program under construction, once each.
 
-Equal nodes are shared, and arithmetic with neutral constants is dropped, so that the passes which
-write Programs (tracing, transforming, differentiating) may be written plainly.
+Equal nodes are shared; arithmetic with neutral constants is dropped, and so are signs turned twice.
+So the passes which write Programs (tracing, transforming, differentiating) may be written plainly.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Builder:
         return self.add(node.op, [moved(a) for a in node.args], width, **dict(node.attrs))
 
     def _simplify(self, op: str, args: Sequence[int], width: str) -> int | None:
+        if op == "neg":
+            inner = self.nodes[args[0]]
+            again = inner.op == "neg" and self.widths[inner.args[0]] == width
+            return inner.args[0] if again else None
         if op not in ("add", "sub", "mul"):
             return None
         a, b = args
