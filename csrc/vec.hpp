@@ -143,7 +143,7 @@ template <class T> HEADGATE_INLINE Vec<T> exponential_below(Vec<T> c) {
   return select<T>(c < Range<T>::low, all(T(0)), y);
 }
 
-// Over the whole line. Up to 1 more than high the power is that of the number before, twice.
+// Over the whole line. Near the largest number the power would overflow, its half does not.
 template <class T> HEADGATE_INLINE Vec<T> exponential(Vec<T> x) {
   const Int<T> large = x > T(1);
   const Vec<T> y =
