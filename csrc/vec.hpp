@@ -137,12 +137,6 @@ HEADGATE_INLINE Vec<T> exponential_within(Vec<T> c, Int<T> halved = Int<T>{}) {
   }
 }
 
-// exp where nothing overflows: c <= high of Range.
-template <class T> HEADGATE_INLINE Vec<T> exponential_below(Vec<T> c) {
-  const Vec<T> y = exponential_within<T>(bounded<T>(c, Range<T>::low, Range<T>::high));
-  return select<T>(c < Range<T>::low, all(T(0)), y);
-}
-
 // Over the whole line. Near the largest number the power would overflow, its half does not.
 template <class T> HEADGATE_INLINE Vec<T> exponential(Vec<T> x) {
   const Int<T> large = x > T(1);
@@ -258,7 +252,7 @@ template <class T> HEADGATE_INLINE Vec<T> log_of_one_and(Vec<T> y) {
 
 template <class T> HEADGATE_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   const Vec<T> least = select<T>(x < T(0), x, all(T(0)));
-  return least - log_of_one_and<T>(exponential_below<T>(-absolute<T>(x)));
+  return least - log_of_one_and<T>(exponential<T>(-absolute<T>(x)));
 }
 
 template <class T> HEADGATE_INLINE Vec<T> square_root(Vec<T> v) {

@@ -147,10 +147,8 @@ def test_ragged_rows_find_their_kept_values_on_other_threads_too(name: str):
 
 def test_steps_that_no_row_has_may_lie_rows_first():
     """Their products have no rows to read: a sanitizer sees whether any is looked for."""
-    problem, lengths = (
-        Problem(PROGRAMS["lstm"], 100, 32, 5, 16, torch.float32),
-        torch.full((32,), 32),
-    )
+    problem = Problem(PROGRAMS["lstm"], 100, 32, 5, 16, torch.float32)
+    lengths = torch.full((32,), 32)
     expected = problem.trained(lengths)
     problem.x = problem.x.detach().transpose(0, 1).contiguous().transpose(0, 1)
     assert_bits(problem.trained(lengths), expected)

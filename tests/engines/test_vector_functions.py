@@ -52,9 +52,8 @@ def points(name: str, dtype: torch.dtype, count: int) -> Tensor:
     small = 10 ** (-12 * draw())
     if name in ("log", "sqrt"):
         return torch.cat([10 ** (60 * draw() - 30), 0.5 + draw(), 1 + 1e-3 * small]).to(dtype)
-    return torch.cat([wide * (2 * draw() - 1), wide - draw(), 20 * draw() - 10, small, -small]).to(
-        dtype
-    )
+    far = torch.cat([wide * (2 * draw() - 1), wide - draw()])
+    return torch.cat([far, 20 * draw() - 10, small, -small]).to(dtype)
 
 
 def exact(name: str, x: Tensor) -> Tensor:
