@@ -17,20 +17,23 @@ constexpr std::int64_t kSumsNear = 1024 * 1024; // bytes of sums that are near a
 // The valid (time, row), step by step, and (step, rank) in the same order.
 void Job::list_steps() {
   const std::int64_t T = binding_->steps, N = binding_->rows;
-  valid_.clear();
-  valid_ranks_.clear();
-  first_of_.clear();
+  const bool ranked = ranks_ != nullptr;
+  valid_.resize(static_cast<std::size_t>(total_));
+  valid_ranks_.resize(ranked ? valid_.size() : 0);
+  first_of_.resize(static_cast<std::size_t>(T + 1));
+  std::size_t k = 0;
   for (std::int64_t s = 0; s < T; ++s) {
-    first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
+    first_of_[static_cast<std::size_t>(s)] = static_cast<std::int64_t>(k);
     for (std::int64_t n = 0; n < N; ++n) {
       if (s >= length(n))
         continue;
-      valid_.push_back((binding_->reverse ? length(n) - 1 - s : s) * N + n);
-      if (ranks_ != nullptr)
-        valid_ranks_.push_back(s * N + ranks_[n]);
+      valid_[k] = (binding_->reverse ? length(n) - 1 - s : s) * N + n;
+      if (ranked)
+        valid_ranks_[k] = s * N + ranks_[n];
+      ++k;
     }
   }
-  first_of_.push_back(static_cast<std::int64_t>(valid_.size()));
+  first_of_[static_cast<std::size_t>(T)] = total_;
 }
 
 // A tensor (T, N, width) as a matrix whose rows are its valid steps: in order of time where all

@@ -27,8 +27,15 @@ template <class T> struct Prepared {
   Multiply<T> multiply;
 };
 
-// Rows are `apart` from each other at both ends; of each, so many units, of which so many are valid
-// in tensors.
+// How far a row lies from the first: evenly apart, or as a list tells.
+struct Distance {
+  std::int64_t apart;
+  const std::int64_t *list;
+  std::int64_t operator()(int row) const { return list == nullptr ? row * apart : list[row]; }
+};
+
+// Rows are `apart` from each other at both ends, in tensors perhaps unevenly; of each, so many
+// units, of which so many are valid in tensors.
 template <class T> struct Action {
   Act act;
   int rows; // of an instruction: its vectors
@@ -40,6 +47,9 @@ template <class T> struct Action {
   T *to;
   const T *from, *second, *third;
   std::int64_t to_apart, from_apart, units, valid;
+  std::int64_t *uneven; // distances in the tensor, or null
+
+  Distance in_tensor(std::int64_t apart) const { return {apart, uneven}; }
 };
 
 template <class T> struct Record {
@@ -49,7 +59,7 @@ template <class T> struct Record {
     bool turns;
     std::int64_t by;
   };
-  static constexpr int kActions = 6, kMoving = 16; // for each tile
+  static constexpr int kActions = 6, kMoving = 16, kUneven = 24; // for each tile
 
   const Share &me;
   int apart; // steps from one that runs it to the next
@@ -57,7 +67,8 @@ template <class T> struct Record {
   Prepared<T> *tile;
   Action<T> *action;
   Moving *move;
-  int tiles = 0, actions = 0, moving = 0;
+  std::int64_t *distance; // of rows unevenly apart
+  int tiles = 0, actions = 0, moving = 0, distances = 0;
   std::int64_t count = -1; // active rows of the steps that fill it; -1: none
   bool once = false;       // it reads what stays, which a second such step need not do again
   bool second = false;     // it is of a second such step
@@ -66,12 +77,13 @@ template <class T> struct Record {
 
   // Lies where it has its memory.
   Record(const Share &share, int steps_apart) : me(share), apart(steps_apart) {
-    constexpr std::size_t each =
-        sizeof(Prepared<T>) + kActions * sizeof(Action<T>) + kMoving * sizeof(Moving);
+    constexpr std::size_t each = sizeof(Prepared<T>) + kActions * sizeof(Action<T>) +
+                                 kMoving * sizeof(Moving) + kUneven * sizeof(std::int64_t);
     room = static_cast<int>((me.record_bytes - sizeof(Record)) / each);
     tile = reinterpret_cast<Prepared<T> *>(this + 1);
     action = reinterpret_cast<Action<T> *>(tile + room);
     move = reinterpret_cast<Moving *>(action + room * kActions);
+    distance = reinterpret_cast<std::int64_t *>(move + room * kMoving);
   }
 
   // Whether the list is that of a step alike.
@@ -90,11 +102,14 @@ template <class T> struct Record {
     clear();
   }
 
-  Action<T> &next(Act act) {
-    if (actions == room * kActions)
+  // With room for the distances of so many rows.
+  Action<T> &next(Act act, int uneven = 0) {
+    if (actions == room * kActions || distances + uneven > room * kUneven)
       spill();
     Action<T> &a = action[actions++];
     a.act = act;
+    a.uneven = uneven == 0 ? nullptr : distance + distances;
+    distances += uneven;
     return a;
   }
 
@@ -126,12 +141,11 @@ template <class T> struct Record {
     clear();
   }
 
-  void clear() { tiles = actions = moving = 0; }
+  void clear() { tiles = actions = moving = distances = 0; }
 
   void move_on() {
     for (Moving *m = move, *end = move + moving; m < end; ++m) {
       *m->first += m->by;
-#pragma GCC unroll 8
       for (int k = 1; m->rows && k < kMaxRows; ++k)
         m->first[k] += m->by;
       if (m->turns)
@@ -154,11 +168,12 @@ template <class T> struct Record {
     case Act::expand:
       return expand(a);
     case Act::read:
-      move_rows<false>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+      move_rows<false>(a.from, a.in_tensor(a.from_apart), a.to, {a.to_apart, nullptr}, a.rows,
+                       a.valid);
       return clear_past(a.to, a);
     case Act::read_number:
       for (int r = 0; r < a.rows; ++r) {
-        const T *from = a.from + r * a.from_apart;
+        const T *from = a.from + a.in_tensor(a.from_apart)(r);
         T number = from[0];
         for (std::int64_t k = 1; k < a.valid; ++k)
           number += from[k];
@@ -166,16 +181,18 @@ template <class T> struct Record {
       }
       return;
     case Act::write:
-      return move_rows<false>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+      return move_rows<false>(a.from, {a.from_apart, nullptr}, a.to, a.in_tensor(a.to_apart),
+                              a.rows, a.valid);
     case Act::add:
-      return move_rows<true>(a.from, a.from_apart, a.to, a.to_apart, a.rows, a.valid);
+      return move_rows<true>(a.from, {a.from_apart, nullptr}, a.to, a.in_tensor(a.to_apart), a.rows,
+                             a.valid);
     case Act::write_number:
       for (int r = 0; r < a.rows; ++r)
-        a.to[r * a.to_apart] = a.from[r * L];
+        a.to[a.in_tensor(a.to_apart)(r)] = a.from[r * L];
       return;
     case Act::add_number:
       for (int r = 0; r < a.rows; ++r)
-        a.to[r * a.to_apart] += a.from[r * L];
+        a.to[a.in_tensor(a.to_apart)(r)] += a.from[r * L];
       return;
     case Act::sum:
       return sum(a);
@@ -205,7 +222,7 @@ template <class T> struct Record {
     for (int r = 0; r < a.rows; ++r) {
       const T *from = a.from + r * a.units;
       for (std::int64_t i = 0; i < a.units; i += L)
-        a.to[r * a.to_apart + i / L] = total<T>(load(from + i));
+        a.to[a.in_tensor(a.to_apart)(r) + i / L] = total<T>(load(from + i));
     }
   }
 
@@ -228,11 +245,13 @@ template <class T> struct Record {
 
   // So many numbers of some rows from one place to another, or to what is there.
   template <bool Add>
-  static HEADGATE_APART void move_rows(const T *from, std::int64_t from_apart, T *to,
-                                       std::int64_t to_apart, int rows, std::int64_t numbers) {
+  static HEADGATE_APART void move_rows(const T *first, Distance from_first, T *out,
+                                       Distance from_out, int rows, std::int64_t numbers) {
     constexpr int L = kLanes<T>;
     const std::int64_t whole = numbers / L * L;
-    for (; rows > 0; --rows, from += from_apart, to += to_apart) {
+    for (int r = 0; r < rows; ++r) {
+      const T *from = first + from_first(r);
+      T *to = out + from_out(r);
       for (std::int64_t i = 0; i < whole; i += L)
         store(to + i, Add ? Vec<T>(load(to + i) + load(from + i)) : load(from + i));
       for (std::int64_t i = whole; i < numbers; ++i)

@@ -275,4 +275,13 @@ template <class T> HEADGATE_INLINE Vec<T> square_root(Vec<T> v) {
 #endif
 }
 
+// Denormal numbers count as zero while one of these lives.
+struct FlushDenormals {
+#if defined(__x86_64__)
+  unsigned saved = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+#endif
+};
+
 } // namespace headgate::HEADGATE_ISA
