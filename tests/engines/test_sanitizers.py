@@ -6,6 +6,7 @@ the installed one's place in a process of its own, which ends with a report at t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -76,10 +77,19 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The extension with sanitizers."""
-    folder = tmp_path_factory.mktemp("sanitized")
+    """The extension with sanitizers, built once for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sanitized"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = list(folder.glob("headgate/_native.*"))
+        return found[0] if found else build_in(folder)
+
+
+def build_in(folder: Path) -> Path:
     constraints = str(ROOT / "constraints.txt")
     done = subprocess.run(
         [
