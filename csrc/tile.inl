@@ -1,7 +1,11 @@
 // The one matrix product of the engine: a tile of rows and units that stays in registers.
 // Included by loop.inl, in the namespace of one instruction set.
 
-constexpr int kMaxVectors = kBytes == 64 ? 4 : 2;
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kMaxVectors = 4; // of 32 registers
+#else
+constexpr int kMaxVectors = 2; // of 16
+#endif
 constexpr int kMaxRows = 8;
 constexpr int kWidest = 8; // vectors of a single row: fewer sums would wait for each other
 

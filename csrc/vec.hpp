@@ -281,6 +281,14 @@ struct FlushDenormals {
   unsigned saved = _mm_getcsr();
   FlushDenormals() { _mm_setcsr(saved | 0x8040); }
   ~FlushDenormals() { _mm_setcsr(saved); }
+#elif defined(__aarch64__)
+  std::uint64_t saved;
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved));
+    set(saved | 1 << 24);
+  }
+  ~FlushDenormals() { set(saved); }
+  static void set(std::uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
 #endif
 };
 
