@@ -172,9 +172,9 @@ template <class T> void Loop<T>::mask(const Mask &m, const Block &b) const {
   a.mask = &m;
   a.to = where[m.slot].at;
   a.rows = b.rows;
-  a.from_apart = b.at - start;
+  a.row = b.at - start;
   a.units = b.units;
-  a.valid = b.unit;
+  a.unit = b.unit;
   record->moves(a.to, where[m.slot].shift);
 }
 
@@ -188,27 +188,28 @@ template <class T> void Loop<T>::keep(const Access &access, const Block &b) cons
   read(me.places[access.tensor], b, where[access.slot]);
 }
 
-// An action on the block's rows of a tensor.
+// An action on the block's rows of a tensor; `first`: the address of the first of them.
 template <class T>
-typename Loop<T>::Reach Loop<T>::reach(Act act, const Place &p, const Block &b, bool write) const {
+Action<T> &Loop<T>::reach(Act act, const Place &p, const Block &b, bool write, T *&first) const {
   const Walk w = walk(p, b, write);
   Action<T> &a = record->next(act, w.even ? 0 : b.rows);
   for (int r = 0; !w.even && r < b.rows; ++r)
-    a.uneven[r] = address(p, b.at + r, write) - w.first;
+    a.in_tensor.list[r] = address(p, b.at + r, write) - w.first;
+  a.in_tensor.apart = w.apart;
   a.rows = b.rows;
   a.units = b.units;
   a.valid = b.valid;
-  return {a, w.first, w.apart};
+  first = w.first;
+  return a;
 }
 
 template <class T>
 void Loop<T>::read(const Place &place, const Block &b, const Pointer<T> &to) const {
   const bool number = place.width == 1;
-  const auto [a, first, apart] = reach(number ? Act::read_number : Act::read, place, b, false);
+  T *first;
+  Action<T> &a = reach(number ? Act::read_number : Act::read, place, b, false, first);
   a.to = to.at;
-  a.to_apart = b.units;
   a.from = first + (number ? 0 : b.unit);
-  a.from_apart = apart;
   if (number)
     a.valid = place.panels;
   record->moves(a.to, to.shift);
@@ -224,11 +225,10 @@ template <class T> void Loop<T>::write(const Access &access, const Block &b) con
     return;
   const Act wide = access.add ? Act::add : Act::write;
   const Act narrow = access.add ? Act::add_number : Act::write_number;
-  const auto [a, first, apart] = reach(number ? narrow : wide, place, b, true);
+  T *first;
+  Action<T> &a = reach(number ? narrow : wide, place, b, true, first);
   a.to = first + (number ? 0 : b.unit);
-  a.to_apart = apart;
   a.from = from.at;
-  a.from_apart = b.units;
   record->moves(a.to, shift_of(place, true));
   record->moves(a.from, from.shift);
 }
@@ -236,9 +236,9 @@ template <class T> void Loop<T>::write(const Access &access, const Block &b) con
 template <class T> void Loop<T>::sum(const Access &access, const Block &b) const {
   const Place &place = me.places[access.tensor];
   const Pointer<T> &from = where[access.slot];
-  const auto [a, first, apart] = reach(Act::sum, place, b, true);
+  T *first;
+  Action<T> &a = reach(Act::sum, place, b, true, first);
   a.to = first + b.panel;
-  a.to_apart = apart;
   a.from = from.at;
   record->moves(a.to, shift_of(place, true));
   record->moves(a.from, from.shift);

@@ -297,13 +297,7 @@ template <class T> struct Loop {
   void operands(const Place &place, const Block &b, int first, int rows, const T **found) const;
   void mask(const Mask &m, const Block &b) const;
   void keep(const Access &access, const Block &b) const;
-  // What an action does to a tensor: from its first row on, evenly apart where that holds.
-  struct Reach {
-    Action<T> &action;
-    T *first;
-    std::int64_t apart;
-  };
-  Reach reach(Act act, const Place &p, const Block &b, bool write) const;
+  Action<T> &reach(Act act, const Place &p, const Block &b, bool write, T *&first) const;
   void read(const Place &place, const Block &b, const Pointer<T> &to) const;
   void write(const Access &access, const Block &b) const;
   void sum(const Access &access, const Block &b) const;

@@ -30,12 +30,11 @@ template <class T> struct Prepared {
 // How far a row lies from the first: evenly apart, or as a list tells.
 struct Distance {
   std::int64_t apart;
-  const std::int64_t *list;
+  std::int64_t *list; // or null
   std::int64_t operator()(int row) const { return list == nullptr ? row * apart : list[row]; }
 };
 
-// Rows are `apart` from each other at both ends, in tensors perhaps unevenly; of each, so many
-// units, of which so many are valid in tensors.
+// Of each row so many units, by which rows lie apart in slots; so many are valid in tensors.
 template <class T> struct Action {
   Act act;
   int rows; // of an instruction: its vectors
@@ -46,10 +45,9 @@ template <class T> struct Action {
   };
   T *to;
   const T *from, *second, *third;
-  std::int64_t to_apart, from_apart, units, valid;
-  std::int64_t *uneven; // distances in the tensor, or null
-
-  Distance in_tensor(std::int64_t apart) const { return {apart, uneven}; }
+  std::int64_t units, valid;
+  Distance in_tensor;
+  std::int64_t row, unit; // of a mask: the first
 };
 
 template <class T> struct Record {
@@ -59,7 +57,7 @@ template <class T> struct Record {
     bool turns;
     std::int64_t by;
   };
-  static constexpr int kActions = 6, kMoving = 16, kUneven = 24; // for each tile
+  static constexpr int kActions = 6, kMoving = 16, kUneven = 8; // for each tile
 
   const Share &me;
   int apart; // steps from one that runs it to the next
@@ -108,7 +106,7 @@ template <class T> struct Record {
       spill();
     Action<T> &a = action[actions++];
     a.act = act;
-    a.uneven = uneven == 0 ? nullptr : distance + distances;
+    a.in_tensor.list = uneven == 0 ? nullptr : distance + distances;
     distances += uneven;
     return a;
   }
@@ -160,6 +158,7 @@ template <class T> struct Record {
 
   HEADGATE_INLINE void run(const Action<T> &a) const {
     constexpr int L = kLanes<T>;
+    const Distance in_slot{a.units, nullptr};
     switch (a.act) {
     case Act::multiply:
       return a.product->multiply(a.product->tile);
@@ -168,12 +167,11 @@ template <class T> struct Record {
     case Act::expand:
       return expand(a);
     case Act::read:
-      move_rows<false>(a.from, a.in_tensor(a.from_apart), a.to, {a.to_apart, nullptr}, a.rows,
-                       a.valid);
+      move_rows<false>(a.from, a.in_tensor, a.to, in_slot, a.rows, a.valid);
       return clear_past(a.to, a);
     case Act::read_number:
       for (int r = 0; r < a.rows; ++r) {
-        const T *from = a.from + a.in_tensor(a.from_apart)(r);
+        const T *from = a.from + a.in_tensor(r);
         T number = from[0];
         for (std::int64_t k = 1; k < a.valid; ++k)
           number += from[k];
@@ -181,18 +179,16 @@ template <class T> struct Record {
       }
       return;
     case Act::write:
-      return move_rows<false>(a.from, {a.from_apart, nullptr}, a.to, a.in_tensor(a.to_apart),
-                              a.rows, a.valid);
+      return move_rows<false>(a.from, in_slot, a.to, a.in_tensor, a.rows, a.valid);
     case Act::add:
-      return move_rows<true>(a.from, {a.from_apart, nullptr}, a.to, a.in_tensor(a.to_apart), a.rows,
-                             a.valid);
+      return move_rows<true>(a.from, in_slot, a.to, a.in_tensor, a.rows, a.valid);
     case Act::write_number:
       for (int r = 0; r < a.rows; ++r)
-        a.to[a.in_tensor(a.to_apart)(r)] = a.from[r * L];
+        a.to[a.in_tensor(r)] = a.from[r * L];
       return;
     case Act::add_number:
       for (int r = 0; r < a.rows; ++r)
-        a.to[a.in_tensor(a.to_apart)(r)] += a.from[r * L];
+        a.to[a.in_tensor(r)] += a.from[r * L];
       return;
     case Act::sum:
       return sum(a);
@@ -222,15 +218,15 @@ template <class T> struct Record {
     for (int r = 0; r < a.rows; ++r) {
       const T *from = a.from + r * a.units;
       for (std::int64_t i = 0; i < a.units; i += L)
-        a.to[a.in_tensor(a.to_apart)(r) + i / L] = total<T>(load(from + i));
+        a.to[a.in_tensor(r) + i / L] = total<T>(load(from + i));
     }
   }
 
   // For rows that count from the step's first.
   void mask(const Action<T> &a) const {
     for (int r = 0; r < a.rows; ++r) {
-      const std::int64_t at = first + a.from_apart + r;
-      fill_mask<T>(*a.mask, me.seed, me.streams[a.mask->number], me.row[at], me.step[at], a.valid,
+      const std::int64_t at = first + a.row + r;
+      fill_mask<T>(*a.mask, me.seed, me.streams[a.mask->number], me.row[at], me.step[at], a.unit,
                    a.units, a.to + r * a.units);
     }
   }
